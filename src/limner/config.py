@@ -1,66 +1,379 @@
 """Every setting of Limner, in one frozen object: `LIMNER_*` variables over a TOML file over these defaults.
 
-docs/settings.md is generated from this module and held true by a test.
+docs/settings.md is generated from this module (`python -m limner.config > docs/settings.md`) and held true by a test.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import os
+import ssl
+import sys
+import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from limner.errors import SettingsInvalid
+
+PREFIX = "LIMNER_"
+CONFIG_VARIABLE = "LIMNER_CONFIG"
+"""Names the TOML file; the one variable that is no setting."""
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="LIMNER_", frozen=True, extra="forbid")
+    """What the operator chose. Build it with `load`, which tells mistakes in sentences.
+
+    Raises:
+        SettingsInvalid: settings contradict each other, name a file that cannot be read, or would open the
+            service to the network without keys.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     # Where
     data_dir: Path = Field(Path("limner-data"), description="Folder that holds everything the service writes.")
-    host: str = Field("127.0.0.1", description="Address to listen on. Another than loopback needs keys.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on. Another than loopback needs keys.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    public_url: str | None = Field(None, description="Base of the picture links, if clients reach the service by another address than the one they called.")
-    tls_certificate: Path | None = Field(None, description="PEM certificate chain; with tls_key the service speaks HTTPS.")
+    public_url: str | None = Field(
+        None,
+        description="Base of the picture links, where clients reach the service by another address than the one "
+        "they called.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM certificate chain; with `tls_key` the service speaks HTTPS."
+    )
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
 
     # Who
-    api_keys: SecretStr | None = Field(None, description="Bearer keys, separated by commas. None: no key is needed on loopback.")
-    api_keys_file: Path | None = Field(None, description="File with one bearer key a line; # starts a comment.")
+    api_keys: SecretStr | None = Field(
+        None, description="Bearer keys, separated by commas. Without any, no key is asked for on loopback."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with one bearer key a line; # starts a comment. Added to `api_keys`."
+    )
 
     # The wire
-    http_status: Literal["ok", "real"] = Field("ok", description="`ok`: errors answer 200 with base_resp, as MiniMax does. `real`: the same body with the true HTTP status.")
-    counts_as: Literal["string", "integer"] = Field("string", description="JSON type of metadata.success_count and failed_count.")
-    error_data: Literal["object", "null"] = Field("object", description="What `data` is on errors: an empty object, or null as the real service sends.")
-    counts_in_data: bool = Field(True, description="Repeat task_id, success_count and failed_count inside `data`, where the mmx client looks.")
-    mmx_http_links: bool = Field(True, description="Write HTTP:// in links for the mmx client, which would rewrite http:// to https://.")
-    model_aliases: dict[str, str] = Field(default_factory=dict, description="Further model names, each mapped to image-01 or image-01-live.")
-    cors_origin: str | None = Field("*", description="Access-Control-Allow-Origin; None sends no CORS headers.")
+    http_status: Literal["ok", "real"] = Field(
+        "ok",
+        description="`ok`: errors answer 200 with base_resp, as MiniMax does. `real`: the same body with the true "
+        "HTTP status.",
+    )
+    counts_as: Literal["string", "integer"] = Field(
+        "string", description="JSON type of metadata.success_count and failed_count."
+    )
+    error_data: Literal["object", "null"] = Field(
+        "object", description="What `data` is on errors: an empty object, or null as the real service sends."
+    )
+    counts_in_data: bool = Field(
+        True,
+        description="Repeat task_id, success_count and failed_count inside `data`, where the mmx client looks.",
+    )
+    mmx_http_links: bool = Field(
+        True, description="Write HTTP:// in links for the mmx client, which would rewrite http:// to https://."
+    )
+    model_aliases: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Further model names, each mapped to image-01 or image-01-live. As a variable: "
+        "`gpt-image-1=image-01,mine=image-01-live`.",
+    )
+    cors_origin: str | None = Field("*", description="Access-Control-Allow-Origin; `none` sends no CORS headers.")
     max_body_bytes: int = Field(64 * 2**20, ge=2**16, description="Largest request body, bytes.")
     max_prompt_chars: int = Field(1500, ge=1, description="Longest prompt, code points.")
-    long_prompts: Literal["refuse", "cut"] = Field("refuse", description="What happens to a longer prompt: 2013, or cut at the limit and logged.")
-    extra_ratios: bool = Field(True, description="Accept any a:b aspect ratio from 1:4 to 4:1 that clients send, such as 9:21 or 3:5, beside the eight documented ones.")
-    request_seconds: float = Field(300.0, gt=0, description="Longest time that one call waits for its pictures; those ready by then are returned.")
+    long_prompts: Literal["refuse", "cut"] = Field(
+        "refuse", description="What happens to a longer prompt: 2013, or cut at the limit and logged."
+    )
+    extra_ratios: bool = Field(
+        True,
+        description="Accept any a:b aspect ratio from 1:4 to 4:1 that clients send, such as 9:21 or 3:5, beside the "
+        "eight documented ones.",
+    )
+    request_seconds: float = Field(
+        300.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest time that one call waits for its pictures, seconds; those ready by then are returned.",
+    )
 
     # Pictures
-    link_seconds: float = Field(24 * 3600.0, gt=0, description="Lifetime of a picture link.")
-    jpeg_quality: int = Field(92, ge=1, le=100, description="Quality of JPEG and WebP pictures.")
-    watermark_text: str = Field("AI generated", min_length=1, max_length=64, description="Text of the visible mark that aigc_watermark asks for.")
+    link_seconds: float = Field(
+        24 * 3600.0, gt=0, allow_inf_nan=False, description="Lifetime of a stored picture and its link, seconds."
+    )
+    jpeg_quality: int = Field(92, ge=1, le=100, description="Quality of JPEG and WebP pictures, 1 to 100.")
+    watermark_text: str = Field(
+        "AI generated",
+        min_length=1,
+        max_length=64,
+        description="Text of the visible mark that aigc_watermark asks for.",
+    )
+    watermark_font: Path | None = Field(
+        None, description="TrueType or OpenType font of the mark, for letters that the built-in Latin font lacks."
+    )
 
     # References
     reference_max_bytes: int = Field(10 * 10**6, ge=1, description="Largest decoded reference, bytes.")
-    reference_max_pixels: int = Field(50 * 10**6, ge=1, description="Largest reference, pixels, checked before decoding.")
+    reference_max_pixels: int = Field(
+        50 * 10**6, ge=1, description="Largest reference, pixels, checked before decoding."
+    )
     reference_max_count: int = Field(4, ge=1, description="Most references of one request.")
-    reference_seconds: float = Field(10.0, gt=0, description="Longest time to fetch one reference, redirects included.")
-    reference_allow: tuple[str, ...] = Field((), description="Networks (CIDR) in private ranges that references may be fetched from.")
+    reference_seconds: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="Longest time to fetch one reference, seconds, redirects included."
+    )
+    reference_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks (CIDR) in private ranges that references may be fetched from. As a variable: "
+        "`192.168.1.0/24,fd00::/8`.",
+    )
 
     # Prompts
-    optimizer_url: str | None = Field(None, description="Base URL of an OpenAI-compatible chat endpoint for prompt_optimizer; None uses the built-in expansion.")
-    optimizer_model: str = Field("gpt-4o-mini", description="Model that the chat endpoint is asked for.")
+    optimizer_url: str | None = Field(
+        None,
+        description="Base URL of an OpenAI-compatible chat endpoint for prompt_optimizer, such as "
+        "`http://localhost:11434/v1`. Without one the built-in expansion is used, which is the same every time.",
+    )
+    optimizer_model: str = Field("gpt-4o-mini", min_length=1, description="Model that the chat endpoint is asked for.")
     optimizer_key: SecretStr | None = Field(None, description="Bearer key of the chat endpoint.")
-    optimizer_seconds: float = Field(5.0, gt=0, description="Longest time to wait for the chat endpoint before the plain prompt is used.")
+    optimizer_seconds: float = Field(
+        5.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest time to wait for the chat endpoint, seconds, before the plain prompt is used.",
+    )
 
     # The engine
-    queue_limit: int = Field(64, ge=1, description="Pictures waiting or being painted; a request that would pass it is answered 1002.")
+    queue_limit: int = Field(
+        64, ge=1, description="Pictures waiting or being painted; a request that would pass it is answered 1002."
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the networks; 0 takes all cores.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line that is written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [entry.partition("=") for entry in value.split(",") if entry.strip()]
+        if any(not (name.strip() and model.strip()) for name, _, model in pairs):
+            raise ValueError("write it as name=model,name=model")
+        return {name.strip(): model.strip() for name, _, model in pairs}
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _known_models(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, model in value.items():
+            if model not in ("image-01", "image-01-live"):
+                raise ValueError(f"{name} is mapped to {model!r}; the models are image-01 and image-01-live")
+        return value
+
+    @field_validator("reference_allow", mode="before")
+    @classmethod
+    def _entries(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("reference_allow")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write a network such as 192.168.1.0/24") from None
+        return value
+
+    @field_validator("public_url", "optimizer_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("give an http:// or https:// address without query or fragment")
+        if parts.username or parts.password:
+            raise ValueError("an address with a user name or a password would end up in logs; leave them out")
+        return value.rstrip("/")
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        return None if value is None or value.lower() == "none" else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsInvalid("tls_certificate and tls_key go together: set both for HTTPS, or neither for HTTP.")
+        for name in ("tls_certificate", "tls_key", "watermark_font"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise SettingsInvalid(f"{name} names {path}, which is not a file.")
+        if self.tls_certificate and self.tls_key:
+            try:  # an empty password, since a key that asks for one would wait at the terminal
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_certificate, self.tls_key, password="")
+            except OSError as error:
+                raise SettingsInvalid(
+                    f"tls_certificate and tls_key cannot be used: {error.strerror or error}. Both are PEM files, the "
+                    f"key is the certificate's own and not encrypted."
+                ) from None
+        if not self.keys() and not is_loopback(self.host):
+            raise SettingsInvalid(
+                f"Listening on {self.host} without keys would let anyone on the network use this service. Set "
+                f"LIMNER_API_KEYS or LIMNER_API_KEYS_FILE, or listen on 127.0.0.1."
+            )
+        return self
+
+    def keys(self) -> frozenset[SecretStr]:
+        """The bearer keys of `api_keys` and `api_keys_file` together; empty where no key is asked for.
+
+        Raises:
+            SettingsInvalid: the file cannot be read or holds no key, or a key could not stand in a header.
+        """
+        keys = [] if self.api_keys is None else self.api_keys.get_secret_value().split(",")
+        if self.api_keys_file is not None:
+            try:
+                lines = self.api_keys_file.read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                raise SettingsInvalid(f"api_keys_file {self.api_keys_file} cannot be read: {reason}.") from None
+            in_file = [line.partition("#")[0] for line in lines]
+            if not any(key.strip() for key in in_file):
+                raise SettingsInvalid(f"api_keys_file {self.api_keys_file} holds no key. Write one key a line.")
+            keys += in_file
+        keys = [key.strip() for key in keys if key.strip()]
+        if self.api_keys is not None and not keys:
+            raise SettingsInvalid("api_keys is set but holds no key. Give keys separated by commas, or leave it out.")
+        if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+            raise SettingsInvalid(
+                "A bearer key holds a space or a character outside ASCII, which no Authorization header can carry. "
+                "Look in api_keys and api_keys_file."
+            )
+        return frozenset(SecretStr(key) for key in keys)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address) can be reached from this machine alone. Names are not resolved."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def load(config_file: Path | None = None, **overrides: Any) -> Settings:
+    """The settings in force: `overrides` over `LIMNER_*` variables over the TOML file over the defaults.
+
+    The file is `config_file`, else the one that LIMNER_CONFIG names, else none. An override of None counts as not
+    given, and an empty variable as not set.
+
+    Raises:
+        SettingsInvalid: a name is unknown, a value is of the wrong kind or out of range, or the whole is unsafe.
+    """
+    variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    config = config_file or (Path(variables[CONFIG_VARIABLE]) if variables.get(CONFIG_VARIABLE) else None)
+    for name in variables:
+        if name != CONFIG_VARIABLE and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise SettingsInvalid(_unknown(name, [_variable(field) for field in Settings.model_fields], "variable"))
+    in_file = {} if config is None else _read_toml(config)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    for names, what in ((in_file, f"key in {config}"), (given, "setting")):
+        for name in names:
+            if name not in Settings.model_fields:
+                raise SettingsInvalid(_unknown(name, list(Settings.model_fields), what))
+    # Arguments of Settings() win over the environment, so what the environment sets is taken out of the file.
+    below = {name: value for name, value in in_file.items() if not variables.get(_variable(name))}
+    try:
+        return Settings(**{**below, **given})
+    except ValidationError as error:
+        raise SettingsInvalid(_sentence(error, below, given, config)) from None
+
+
+def changed(settings: Settings) -> dict[str, str]:
+    """Settings that differ from their defaults, for display; a secret shows as `(set)`."""
+    return {
+        name: "(set)" if isinstance(value, SecretStr) else str(value)
+        for name, field in Settings.model_fields.items()
+        if (value := getattr(settings, name)) != field.get_default(call_default_factory=True, validated_data={})
+    }
+
+
+def settings_table() -> str:
+    """docs/settings.md: every setting with its variable, TOML key, kind, default and meaning."""
+    rows = [
+        f"| `{name}` | `{_variable(name)}` | {_kind(field.annotation)} | {_default(name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Every setting can be given as a variable (`LIMNER_PORT=9000`) or as a key of a TOML file (`port = 9000`)",
+            "that `--config` or `LIMNER_CONFIG` names. An option of the command line wins over a variable, a variable",
+            "over the file, the file over the default. A name that is not listed here stops the service with a",
+            "sentence. An empty variable counts as not set.",
+            "",
+            "| TOML key | variable | kind | default | meaning |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "This page is generated: `python -m limner.config > docs/settings.md`.",
+            "",
+        ]
+    )
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _unknown(name: str, known: list[str], what: str) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return f"{name} is no {what} that Limner knows. Did you mean {nearest}? docs/settings.md lists them all."
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsInvalid(f"The settings file {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise SettingsInvalid(f"The settings file {path} is not valid TOML: {error}.") from None
+
+
+def _sentence(error: ValidationError, below: dict[str, Any], given: dict[str, Any], config: Path | None) -> str:
+    """The first mistake as a sentence that names the place it was written in. Values are left out: one may be a key."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    if name in given or name not in Settings.model_fields:
+        where = name
+    elif name in below:
+        where = f"{name} in {config}"
+    else:
+        where = _variable(name)
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where} cannot be used: {message[:1].lower()}{message[1:]}. docs/settings.md says what it takes."
+
+
+def _kind(annotation: Any) -> str:
+    """An annotation in the words of a reader, not of Python."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    options = [option for option in get_args(annotation) if option is not type(None)]
+    names = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", SecretStr: "secret"}
+    if annotation in names:
+        return names[annotation]
+    return {dict: "table", tuple: "list"}.get(get_origin(annotation)) or names[options[0]]
+
+
+def _default(name: str) -> str:
+    value = Settings.model_fields[name].get_default(call_default_factory=True, validated_data={})
+    if value is None or value == () or value == {}:
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_table())

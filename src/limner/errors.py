@@ -101,3 +101,10 @@ class ModelUnusable(LimnerError):
 
 class SettingsInvalid(LimnerError):
     """The operator's settings contradict each other or would be unsafe."""
+
+
+class StorageFailed(LimnerError):
+    """A picture could not be kept: the disk is full, or its folder cannot be written."""
+
+    code = Code.INTERNAL
+    retryable = True

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import structlog
+
+from limner import imaging, prompts, references
+from limner.backends.base import Backend
+from limner.config import Settings
+from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, UInt8
+from limner.errors import EngineFailed, LimnerError, ReferenceRefused, TimedOut
+from limner.pipelines.base import Pipeline
+from limner.storage.blobs import Blobs, new_name
+
+log = structlog.get_logger(__name__)
+
 LiveStyle = Literal["漫画", "元气", "中世纪", "水彩"]
+
+LIVE_STYLES: dict[LiveStyle, str] = {"漫画": "comic", "元气": "vivid", "中世纪": "medieval", "水彩": "watercolor"}
+"""MiniMax's styles of image-01-live, and the painter's style that each stands for."""
+
+MODELS: dict[str, str] = {
+    "image-01": "flat and storybook illustrations of things, people and places, in nine styles, any size",
+    "image-01-live": f"the same in the live styles {', '.join(LIVE_STYLES)}, in the ratios of the wire contract",
+}
+"""What each model paints, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +49,7 @@ class Order:
     references: tuple[str, ...] = ()  # URLs, data URLs or bare base64
     optimize_prompt: bool = False
     watermark: bool = False
-    store: bool = False  # keep the picture for link_seconds and name it
+    store: bool = False  # keep the picture, a JPEG, for link_seconds and name it
     tenant: str = ""
     # Limner's own, which MiniMax's route does not carry:
     style: str | None = None
@@ -31,13 +57,18 @@ class Order:
     guidance: float | None = None
     strength: float | None = None
     scene: dict[str, Any] | None = None
+    format: imaging.Format = "jpeg"
+
+    def __post_init__(self) -> None:
+        if self.store and self.format != "jpeg":
+            raise ValueError("pictures are stored as JPEG; other formats are made of it when they are asked for")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A finished picture."""
 
-    data: bytes  # a JPEG file
+    data: bytes  # a file of the order's format
     seed: int  # in [0, 2**64): with the same order and this seed, picture 0 is this picture
     width: int
     height: int
@@ -52,3 +83,229 @@ class Outcome:
     failed: int
     notes: tuple[str, ...] = ()  # sentences about what had no effect, and why
     plan: dict[str, Any] | None = None  # the first picture's scene
+
+
+class _Course:
+    """How far the pictures of one order have come, by their number."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[int, Picture] = {}
+        self.failures: dict[int, LimnerError] = {}
+        self.plans: dict[int, dict[str, Any]] = {}
+        self.notes: dict[str, None] = {}  # a set that keeps its order
+
+    def outcome(self, n: int, seconds: float) -> Outcome:
+        """What is ready, or the first error where nothing is."""
+        if self.pictures:
+            first = min(self.pictures)
+            pictures = tuple(picture for _, picture in sorted(self.pictures.items()))
+            return Outcome(pictures, n - len(pictures), tuple(self.notes), self.plans.get(first))
+        if self.failures:
+            raise self.failures[min(self.failures)]
+        raise TimedOut(f"No picture was ready within {seconds:g} seconds. Try again, with fewer or smaller pictures.")
+
+
+class Service:
+    """Fills orders. Belongs to one event loop; `close` it when done.
+
+    Attributes:
+        blobs: the stored pictures.
+        ready: whether orders are taken: from the start until `close`.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend, blobs: Blobs) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.blobs = blobs
+        self.ready = True
+
+    async def generate(self, order: Order, watch: Callable[[Event], None] | None = None) -> Outcome:
+        """Paint the pictures of `order`: as many as are ready within request_seconds.
+
+        Picture k has seed (seed + k) mod 2**64; the same order with the same seed has the same bytes (unless a chat
+        endpoint rewrites the prompt). `watch` is told every event of the backend. When the task that awaits this is
+        cancelled, what is not painted yet is cancelled too.
+
+        Raises:
+            InvalidRequest, IllegalCharacters, ReferenceRefused: the order cannot be filled as it is.
+            Busy: the queue has no room for all n pictures.
+            TimedOut: not one picture was ready in time.
+            LimnerError: every picture failed; the first one's error.
+        """
+        began = time.monotonic()
+        course = _Course()
+        result = "cancelled"
+        try:
+            try:
+                async with asyncio.timeout(self.settings.request_seconds) as limit:
+                    await self._paint(order, course, watch)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            outcome = course.outcome(order.n, self.settings.request_seconds)
+            result = "painted"
+            return outcome
+        except LimnerError as error:
+            result = type(error).__name__
+            raise
+        except Exception:
+            result = "crashed"
+            raise
+        finally:
+            log.info(
+                "order",
+                result=result,
+                model=order.model,
+                width=order.width,
+                height=order.height,
+                n=order.n,
+                painted=len(course.pictures),
+                references=len(order.references),
+                prompt_chars=len(order.prompt),
+                optimized=order.optimize_prompt,
+                stored=order.store,
+                seconds=round(time.monotonic() - began, 3),
+            )
+
+    def close(self) -> None:
+        """Take no more orders and stop the backend and the sweeper; blocks until they have. May be called twice."""
+        self.ready = False
+        self.backend.close()
+        self.blobs.close()
+
+    async def _paint(self, order: Order, course: _Course, watch: Callable[[Event], None] | None) -> None:
+        requests = await self._requests(order, course)
+        numbers = {request.id: number for number, request in enumerate(requests)}
+        async with aclosing(self.backend.submit(requests)) as events:
+            async for event in events:
+                number = numbers[event.id]
+                match event:
+                    case Started(notes=notes, plan=plan):
+                        course.notes |= dict.fromkeys(notes)
+                        if plan is not None:
+                            course.plans[number] = plan
+                    case Done(pixels=pixels):
+                        try:
+                            course.pictures[number] = await asyncio.to_thread(
+                                self._finish, pixels, requests[number].seed, order
+                            )
+                        except Exception as error:
+                            course.failures[number] = _told(error)
+                    case Failed(error=error):
+                        course.failures[number] = _told(error)
+                    case Cancelled():
+                        course.failures[number] = EngineFailed("The picture was cancelled before it was painted.")
+                if watch is not None:
+                    watch(event)
+
+    async def _requests(self, order: Order, course: _Course) -> list[Request]:
+        """One engine request a picture, the prompt checked and the references read."""
+        prompt = prompts.check(order.prompt, self.settings)
+        if len(prompt) < len(order.prompt):
+            course.notes[f"The prompt was cut at {len(prompt)} characters."] = None
+        subjects, prompt = await self._prepared(order, prompt)
+        style, weight = order.style, 1.0
+        if order.live_style is not None:
+            if order.model == "image-01-live":
+                style, weight = LIVE_STYLES[order.live_style], order.live_style_weight
+            else:
+                course.notes["A style_type is for image-01-live alone and had no effect."] = None
+        seeds = (
+            [secrets.randbits(64) for _ in range(order.n)]
+            if order.seed is None
+            else [(order.seed + k) % SEEDS for k in range(order.n)]
+        )
+        call = secrets.token_hex(8)
+        return [
+            Request(
+                id=f"{call}-{k}",
+                prompt=prompt,
+                seed=seed,
+                width=order.width,
+                height=order.height,
+                model=order.model,
+                tenant=order.tenant,
+                steps=order.steps,
+                guidance=order.guidance,
+                strength=order.strength,
+                style=style,
+                style_weight=weight,
+                references=subjects,
+                scene=order.scene,
+            )
+            for k, seed in enumerate(seeds)
+        ]
+
+    async def _prepared(self, order: Order, prompt: str) -> tuple[tuple[UInt8, ...], str]:
+        """The references, read side by side, and the prompt, expanded meanwhile if the order says so."""
+        most = self.settings.reference_max_count
+        if len(order.references) > most:
+            raise ReferenceRefused(
+                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used."
+            )
+        expanding = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = [group.create_task(references.read(source, self.settings)) for source in order.references]
+                if order.optimize_prompt:
+                    expanding = group.create_task(prompts.optimize(prompt, self.settings))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return tuple(task.result() for task in reading), prompt if expanding is None else expanding.result()
+
+    def _finish(self, pixels: UInt8, seed: int, order: Order) -> Picture:
+        """Encode and store one picture; runs in a thread. Raises StorageFailed."""
+        data = imaging.encode(
+            pixels,
+            order.format,
+            quality=self.settings.jpeg_quality,
+            watermark=self.settings.watermark_text if order.watermark else None,
+            font=self.settings.watermark_font,
+        )
+        name = None
+        if order.store:
+            name = new_name()
+            self.blobs.put(name, data)
+        return Picture(data, seed, order.width, order.height, name)
+
+
+def _told(error: Exception) -> LimnerError:
+    """An error that a caller may see."""
+    if isinstance(error, LimnerError):
+        return error
+    log.error("a picture failed", exc_info=error)
+    return EngineFailed("The picture could not be painted. Try again; if it fails again, see the service's log.")
+
+
+def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
+    """The pipeline of each model name.
+
+    Raises:
+        ModelUnusable: weights are missing, corrupt or of another kind than they should be.
+    """
+    from limner.pipelines.painter import PainterPipeline  # late: it brings OpenVINO and Skia
+
+    painter = PainterPipeline.load(threads=settings.threads)
+    return {"image-01": painter, "image-01-live": painter}
+
+
+def load_backend(settings: Settings) -> Backend:
+    """The models, loaded, in an engine of this process. Raises ModelUnusable."""
+    from limner.backends.local import LocalBackend
+    from limner.engine.engine import Engine
+
+    return LocalBackend(Engine(load_pipelines(settings), settings.queue_limit))
+
+
+def build_service(settings: Settings) -> Service:
+    """The whole service as `limner serve` runs it, sweeping expired pictures from disk until it is closed.
+
+    Raises:
+        SettingsInvalid: the watermark cannot be drawn.
+        ModelUnusable: a model cannot be loaded.
+    """
+    imaging.check_watermark(settings.watermark_text, settings.watermark_font)
+    blobs = Blobs(settings.data_dir / "pictures", settings.link_seconds)
+    service = Service(settings, load_backend(settings), blobs)
+    blobs.keep_swept(every=min(300.0, settings.link_seconds / 10))
+    return service

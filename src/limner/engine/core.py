@@ -10,7 +10,7 @@ flow-matching papers. Pixels are float32 in [-1, 1] inside and uint8 outside.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,17 @@ UInt8 = npt.NDArray[np.uint8]
 
 SEEDS = 2**64
 """Seeds wrap at this number: a signed 64-bit seed and its two's complement are the same seed."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, SEEDS - 1),
+    "steps": (1, 200),
+    "guidance": (1.0, 30.0),
+    "strength": (0.0, 1.0),
+}
+"""Least and greatest value of these fields of a `Request`; None, where a field allows it, is the pipeline's default."""
+
+SamplerName = Literal["euler", "heun", "multistep"]
+"""A key of `samplers.SAMPLERS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +48,7 @@ class Request:
     guidance: float | None = None  # 1 means no guidance; None: the pipeline's own default
     strength: float | None = None  # in [0, 1]: how far the picture may leave the draft; None: the default
     style: str | None = None  # a name of the pipeline's styles, or None to let the prompt decide
+    style_weight: float = 1.0  # in (0, 1]: how strongly `style` shows
     references: tuple[UInt8, ...] = ()  # each (H, W, 4), straight alpha
     scene: dict[str, Any] | None = None  # a scene to paint instead of planning one from the prompt
 
@@ -64,7 +76,10 @@ class Encoded:
     cost: float
     conditioning: Any
     unconditional: Any = None  # needed only where guidance != 1
-    detail: Any = None  # what decode needs: the plan, the draft
+    sampler: SamplerName = "multistep"
+    shift: float = 1.0  # above 0; more than 1 spends more of the steps in noise (samplers.schedule)
+    plan: dict[str, Any] | None = None  # the scene that is being painted, as JSON
+    detail: Any = None  # what decode needs: the draft, say
     notes: tuple[str, ...] = ()  # sentences about words that had no effect, and the like
 
 

@@ -1,0 +1,215 @@
+"""The HTTP face, wired: routes, the one error handler, the headers of every reply, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+import limner
+from limner.api import contract, files, health, minimax, models
+from limner.api.auth import Keys
+from limner.config import Settings
+from limner.errors import Busy, Code, LimnerError
+from limner.service import Service, build_service
+
+log = structlog.get_logger(__name__)
+
+TRACE_HEADERS: Final = (
+    "Trace-Id",
+    "Minimax-Request-Id",
+    "X-Mm-Request-Id",
+    "alb_request_id",
+    "X-Session-Id",
+    "X-Trace-ID",
+)
+"""Headers that all carry the reply's `id`: clients differ in the one that they read."""
+
+HTTP_STATUS: Final[dict[Code, int]] = {
+    Code.UNKNOWN: 500,
+    Code.TIMEOUT: 504,
+    Code.RATE_LIMITED: 429,
+    Code.NOT_AUTHENTICATED: 401,
+    Code.INTERNAL: 500,
+    Code.PROMPT_REFUSED: 400,
+    Code.PICTURE_REFUSED: 400,
+    Code.ILLEGAL_CHARACTERS: 400,
+    Code.INVALID_PARAMETERS: 400,
+    Code.INVALID_KEY: 401,
+}
+"""Status of each error where `http_status` is `real` and the error names none of its own."""
+
+CLIENT_LEFT: Final = 499
+"""Status of a reply that nobody hears; for the log."""
+
+
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """The application. Without a `service` it builds one when it starts; either way it closes it when it stops.
+
+    Nothing is loaded before the start, so that importing and calling this is quick.
+    """
+    metrics = health.Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service or await asyncio.to_thread(build_service, settings)
+        metrics.watch(app.state.service)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(app.state.service.close)
+
+    app = FastAPI(
+        title="Limner",
+        version=limner.__version__,
+        summary="Pictures from words, and from a character's picture, over MiniMax's image API.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.settings = settings
+    app.state.keys = Keys.load(settings)
+    app.state.metrics = metrics
+    for router in (minimax.routes(settings), models.routes(settings), files.routes(settings), health.router):
+        app.include_router(router)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        page = Path(__file__).with_name("docs.html")
+        return HTMLResponse(await asyncio.to_thread(page.read_text, "utf-8"))
+
+    for kind in (LimnerError, HTTPException, ClientDisconnect):
+        app.add_exception_handler(kind, answer_error)
+    app.add_middleware(Front, settings=settings, metrics=metrics)
+    _without_validation_errors(app)
+    return app
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The one error handler: whatever went wrong, in the one shape of docs/http.md.
+
+    Only a path that does not exist is answered in plain text, as the real service does.
+    """
+    settings: Settings = request.app.state.settings
+    headers: dict[str, str] = {}
+    match error:
+        case ClientDisconnect():
+            return Response(status_code=CLIENT_LEFT)
+        case HTTPException(status_code=404):
+            return PlainTextResponse("404 page not found", 404)
+        case HTTPException():
+            status, code = error.status_code, Code.INVALID_PARAMETERS
+            message = f"{request.method} is not answered here; see the Allow header." if status == 405 else error.detail
+            headers |= error.headers or {}
+        case LimnerError():
+            code, message = error.code, error.message
+            status = getattr(error, "status", HTTP_STATUS[code])
+            if settings.http_status == "ok" and not isinstance(error, models.NotThere):
+                status = 200
+            if isinstance(error, Busy):
+                headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+            if code in (Code.NOT_AUTHENTICATED, Code.INVALID_KEY) and status == 401:
+                headers["WWW-Authenticate"] = "Bearer"
+        case _:
+            code, message = Code.INTERNAL, "The service failed; its log says why under this id. Try again."
+            status = 500 if settings.http_status == "real" else 200
+    request.state.code = int(code)
+    return JSONResponse(contract.failure(request.state.trace, code, message, settings), status, headers)
+
+
+class Front:
+    """Wraps every reply: trace id, CORS, an answer to exceptions that nobody caught, the log line, the counters."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: health.Metrics) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+        self.cors = _cors(settings.cors_origin)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state: dict[str, Any] = scope.setdefault("state", {})
+        trace = state["trace"] = uuid4().hex
+        status = 0
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name in TRACE_HEADERS:
+                    headers[name] = trace
+                headers.update(self.cors)
+            await send(message)
+
+        with bound_contextvars(id=trace):
+            try:
+                if scope["method"] == "OPTIONS" and self.cors:
+                    done = contract.failure(trace, Code.OK, "success", self.settings)
+                    await JSONResponse(done)(scope, receive, send_dressed)
+                else:
+                    await self.app(scope, receive, send_dressed)
+            except Exception as error:
+                log.exception("request failed")
+                if status:
+                    raise
+                response = await answer_error(Request(scope), error)
+                await response(scope, receive, send_dressed)
+            finally:
+                self._count(scope, state, status, time.perf_counter() - began)
+
+    def _count(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
+        route = getattr(scope.get("endpoint"), "__name__", "none")
+        code = "left" if status in (0, CLIENT_LEFT) else str(state.get("code", 0 if status < 400 else status))
+        self.metrics.requests.labels(route, code).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        log.info("request", route=route, status=status, code=code, seconds=round(seconds, 3))
+
+
+def _cors(origin: str | None) -> dict[str, str]:
+    if origin is None:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": "GET, POST, OPTIONS, PUT, DELETE",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, Accept-Language, Cache-Control, Origin, "
+        "User-Agent, X-Requested-With, Trace-Id, X-Trace-ID, request-id, X-Group-Id, group_id, MM-API-Source",
+        "Access-Control-Expose-Headers": ", ".join((*TRACE_HEADERS, "Limner-Seeds", "Retry-After")),
+        "Access-Control-Max-Age": "86400",
+    }
+
+
+def _without_validation_errors(app: FastAPI) -> None:
+    """Take FastAPI's own 422 out of the OpenAPI document: no route answers it."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                document.get("components", {}).get("schemas", {}).pop(name, None)
+        return app.openapi_schema or document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents for extending it

@@ -1,0 +1,79 @@
+"""The pictures behind the links: public by unguessable name, as JPEG or, by `Accept`, as PNG or WebP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import format_datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from limner import imaging
+from limner.api import schema
+from limner.api.models import NotThere
+from limner.config import Settings
+
+
+def preferred(accept: str) -> imaging.Format:
+    """The format that an `Accept` header asks for (RFC 9110, 12.5.1); JPEG wins a tie, and where none is acceptable."""
+    weights: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        media, *parameters = (part.strip() for part in entry.split(";"))
+        weight = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+        try:
+            weights[media] = float(weight)
+        except ValueError:
+            continue
+
+    def weight_of(media: str) -> float:
+        return next((weights[name] for name in (media, "image/*", "*/*") if name in weights), 0.0)
+
+    best: imaging.Format = "jpeg"
+    for candidate, media in imaging.MEDIA_TYPES.items():
+        if weight_of(media) > weight_of(imaging.MEDIA_TYPES[best]):
+            best = candidate
+    return best
+
+
+def routes(settings: Settings) -> APIRouter:
+    router = APIRouter()
+    picture = {"type": "string", "format": "binary"}
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"description": "The picture.", "content": {m: {"schema": picture} for m in imaging.MEDIA_TYPES.values()}},
+        304: {"description": "The picture that If-None-Match names."},
+        **schema.error_responses(settings, 404),
+    }
+
+    @router.api_route("/files/{name}", methods=["GET"], response_class=Response, responses=responses)
+    @router.api_route("/files/{name}", methods=["HEAD"], include_in_schema=False)
+    async def file(name: str, request: Request) -> Response:
+        blob = await asyncio.to_thread(request.app.state.service.blobs.get, name)
+        if blob is None:
+            raise NotThere("There is no such picture; links end some time after their picture was painted.")
+        kind = preferred(request.headers.get("accept", "*/*"))
+        etag = blob.etag if kind == "jpeg" else f'{blob.etag[:-1]}-{kind}"'
+        left = max(0, int(blob.modified.timestamp() + settings.link_seconds - time.time()))
+        headers = {
+            "ETag": etag,
+            "Last-Modified": format_datetime(blob.modified, usegmt=True),
+            "Cache-Control": f"private, max-age={left}, immutable",
+            "Vary": "Accept",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Disposition": f'inline; filename="{name.removesuffix(".jpeg")}.{kind}"',
+        }
+        if _names(request.headers.get("if-none-match", ""), etag):
+            return Response(status_code=304, headers=headers)
+        data = blob.data
+        if kind != "jpeg":
+            data = await asyncio.to_thread(imaging.transcode, data, kind, quality=settings.jpeg_quality)
+        return Response(data, media_type=imaging.MEDIA_TYPES[kind], headers=headers)
+
+    return router
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether the header holds this tag or `*`, compared weakly (RFC 9110, 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return bool(tags & {etag, "*"})

@@ -1,0 +1,42 @@
+"""Where pictures are painted, as the service sees it: in this process, or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+from limner.engine.core import Event, Request
+
+
+class Stream(Protocol):
+    """An async iterator of the events of the requests of one call. It stops by itself once each of them has ended.
+
+    Whoever leaves early closes it, best by `contextlib.aclosing`; that cancels what has not ended.
+    """
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Event: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Backend(Protocol):
+    @property
+    def models(self) -> Mapping[str, str]:
+        """The models that a request may name, each with the fingerprint of its weights."""
+        ...
+
+    def submit(self, requests: Sequence[Request]) -> Stream:
+        """Accept all of these requests or none; called from a running event loop.
+
+        Raises:
+            InvalidRequest: a field is out of range, or the model is unknown.
+            Busy: they do not all fit in the queue now.
+            EngineFailed: the backend is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop. Blocks until the evaluation in progress is over; what has not ended fails."""
+        ...

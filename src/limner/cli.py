@@ -1,0 +1,383 @@
+"""The command line: `limner serve`, `limner generate`, `limner models`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. What the models and the service need is imported by
+the command that needs it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import socket
+
+    from limner.config import Settings
+    from limner.imaging import Format
+    from limner.service import Order, Outcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Paints pictures from words, on this machine: a service that speaks MiniMax's image API, and this command.",
+)
+
+FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings (docs/settings.md).")
+]
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Errors with a sentence leave as that sentence and an exit code, Ctrl-C as a word; others keep their traceback."""
+    from limner.errors import InvalidRequest, LimnerError, SettingsInvalid
+
+    try:
+        yield
+    except (InvalidRequest, SettingsInvalid) as error:
+        typer.echo(f"limner: {error.message}", err=True)
+        raise typer.Exit(2) from None
+    except LimnerError as error:
+        typer.echo(f"limner: {error.message}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("limner: stopped.", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    config: Config = None,
+) -> None:
+    """Run the service until Ctrl-C or SIGTERM."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with _sentences():
+        import uvicorn
+
+        from limner import logs
+        from limner.api.app import create_app
+        from limner.config import load
+        from limner.service import build_service
+
+        settings = load(config, host=host, port=port)
+        logs.configure(settings)
+        with _listen(settings) as listener:
+            service = build_service(settings)
+            typer.echo(_banner(settings, listener.getsockname()[1]))
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    create_app(settings, service),
+                    log_config=None,
+                    log_level="warning",
+                    access_log=False,  # the service logs each call itself, without the names of pictures
+                    ssl_certfile=settings.tls_certificate,
+                    ssl_keyfile=settings.tls_key,
+                    timeout_graceful_shutdown=5,
+                )
+            )
+            server.run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A listening socket, so that a port of 0 is known before the first request. Raises LimnerError."""
+    import socket
+
+    from limner.errors import LimnerError
+
+    host = settings.host.strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise LimnerError(f"The address {host} cannot be listened on: {error.strerror}.") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise LimnerError(
+            f"Port {settings.port} of {host} cannot be listened on: {error.strerror}. Stop what uses it, or choose "
+            f"another with --port (0 takes a free one)."
+        ) from None
+    return listener
+
+
+def _banner(settings: Settings, port: int) -> str:
+    """Where the service is, who may use it, where its data go, and which settings are not the defaults."""
+    from limner import __version__
+    from limner.config import changed
+
+    scheme = "https" if settings.tls_key else "http"
+    host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
+    keys = len(settings.keys())
+    who = f"{keys} bearer key{'s'[: keys > 1]}, one of which each call must carry" if keys else "no key needed"
+    shown = {"host", "port", "data_dir", "api_keys", "api_keys_file"}
+    lines = [
+        f"Limner {__version__} at {scheme}://{host}:{port} (docs at /docs)",
+        f"  keys      {who}",
+        f"  data      {settings.data_dir.resolve()}",
+        *(f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown),
+    ]
+    return "\n".join(lines)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to paint.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A .jpg, .png or .webp; overwritten if it is there.")
+    ] = Path("limner.jpg"),
+    ratio: Annotated[str | None, typer.Option(help="Ratio of the sides, such as 16:9.  [default: 1:1]")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels, 512 to 2048 by eights; with --height.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels, 512 to 2048 by eights; with --width.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=-(2**63), max=2**64 - 1, help="The k-th further picture has seed + k.  [default: random]"),
+    ] = None,
+    n: Annotated[
+        int,
+        typer.Option("-n", min=1, max=9, help="How many pictures; of several, files are named fox-1.jpg and so on."),
+    ] = 1,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE|URL", help="A picture of a character to paint; may be given several times."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="image-01 or image-01-live.")] = "image-01",
+    style: Annotated[
+        str | None, typer.Option(help="A style such as watercolor; on image-01-live 漫画, 元气, 中世纪 or 水彩.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Evaluations of the network.")] = None,
+    strength: Annotated[float | None, typer.Option(help="0 to 1: how far to leave the draft.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="1 and more: how hard to follow the words.")] = None,
+    scene: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A scene, as --plan prints it, to paint instead of planning.")
+    ] = None,
+    optimize: Annotated[bool, typer.Option("--optimize", help="Expand the prompt first.")] = False,
+    watermark: Annotated[bool, typer.Option("--watermark", help="Draw a visible mark.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the first picture's scene, JSON, alone on standard output.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    config: Config = None,
+) -> None:
+    """Paint pictures into files, without a server."""
+    import asyncio
+    import json
+    import time
+
+    with _sentences():
+        from limner import logs
+        from limner.config import load
+        from limner.errors import LimnerError
+
+        kind = FORMATS.get(output.suffix.lower())
+        if kind is None:
+            raise typer.BadParameter(f"{output} must end in one of {', '.join(FORMATS)}.", param_hint="-o")
+        if not output.parent.is_dir():
+            raise typer.BadParameter(f"The folder {output.parent} is not there; make it first.", param_hint="-o")
+        settings = load(config)
+        logs.configure(settings.model_copy(update={"log_level": "warning"}))
+        order = _order(
+            settings,
+            prompt=prompt,
+            ratio=ratio,
+            sides=(width, height),
+            model=model,
+            style=style,
+            references=tuple(_reference(source) for source in reference or ()),
+            n=n,
+            seed=seed,
+            steps=steps,
+            strength=strength,
+            guidance=guidance,
+            scene=None if scene is None else _scene(scene),
+            optimize_prompt=optimize,
+            watermark=watermark,
+            format=kind,
+        )
+        began = time.perf_counter()
+        outcome = asyncio.run(_paint(order, settings))
+        seconds = time.perf_counter() - began
+        paths = [
+            output if n == 1 else output.with_stem(f"{output.stem}-{number}")
+            for number in range(1, len(outcome.pictures) + 1)
+        ]
+        for path, picture in zip(paths, outcome.pictures, strict=True):
+            try:
+                path.write_bytes(picture.data)
+            except OSError as error:
+                raise LimnerError(f"{path} could not be written: {error.strerror}.") from None
+        if as_json:
+            report: dict[str, Any] = {
+                "pictures": [
+                    {"path": str(path), "seed": picture.seed, "width": picture.width, "height": picture.height}
+                    for path, picture in zip(paths, outcome.pictures, strict=True)
+                ],
+                "failed": outcome.failed,
+                "seconds": round(seconds, 3),
+                "notes": outcome.notes,
+            }
+            typer.echo(json.dumps(report | ({"plan": outcome.plan} if plan else {}), ensure_ascii=False))
+        else:
+            for path, picture in zip(paths, outcome.pictures, strict=True):
+                typer.echo(f"{path}  {picture.width}×{picture.height}  seed {picture.seed}", err=plan)
+            for line in (f"{seconds:.1f} s", *(f"note: {note}" for note in outcome.notes)):
+                typer.echo(line, err=True)
+            if plan:
+                typer.echo(json.dumps(outcome.plan, ensure_ascii=False, indent=2))
+        if outcome.failed:
+            raise LimnerError(f"{outcome.failed} of {n} pictures could not be painted; the others were written.")
+
+
+def _order(
+    settings: Settings,
+    *,
+    ratio: str | None,
+    sides: tuple[int | None, int | None],
+    model: str,
+    style: str | None,
+    **fields: Any,
+) -> Order:
+    """An order from the options of `generate`. Raises InvalidRequest, typer.BadParameter."""
+    from limner.api.contract import SIDE_MAX, SIDE_MIN, SIDE_STEP, model_names, size_of
+    from limner.service import LIVE_STYLES, Order
+
+    names = model_names(settings)
+    if model not in names:
+        raise typer.BadParameter(f"The models are {', '.join(names)}.", param_hint="--model")
+    width, height = sides
+    if (width is None) != (height is None):
+        raise typer.BadParameter("--width and --height go together.", param_hint="--width")
+    if width is None or height is None:
+        width, height = size_of(ratio or "1:1", extra=settings.extra_ratios)
+    elif ratio is not None:
+        raise typer.BadParameter("Give --ratio, or --width and --height, not both.", param_hint="--ratio")
+    elif any(not SIDE_MIN <= side <= SIDE_MAX or side % SIDE_STEP for side in (width, height)):
+        raise typer.BadParameter(
+            f"Sides are {SIDE_MIN} to {SIDE_MAX} pixels, multiples of {SIDE_STEP}.", param_hint="--width"
+        )
+    if names[model] == "image-01-live" and style is not None:
+        live = next((name for name in LIVE_STYLES if style in (name, LIVE_STYLES[name])), None)
+        if live is None:
+            raise typer.BadParameter(f"image-01-live has {', '.join(LIVE_STYLES)}.", param_hint="--style")
+        return Order(width=width, height=height, model=names[model], live_style=live, **fields)
+    return Order(width=width, height=height, model=names[model], style=style, **fields)
+
+
+def _reference(source: str) -> str:
+    """A URL or data URL as it is; the bytes of a local file as a data URL, since the caller's files are his own."""
+    import base64
+
+    if source.lower().startswith(("http://", "https://", "data:")):
+        return source
+    try:
+        data = Path(source).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{source} cannot be read: {error.strerror}.", param_hint="--reference") from None
+    return f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}"
+
+
+def _scene(path: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        scene = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}.", param_hint="--scene") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} is not JSON: {error}.", param_hint="--scene") from None
+    if not isinstance(scene, dict):
+        raise typer.BadParameter(f"{path} must hold one JSON object.", param_hint="--scene")
+    return scene
+
+
+async def _paint(order: Order, settings: Settings) -> Outcome:
+    """Fill one order in this process, with a bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from limner import imaging
+    from limner.engine.core import Event, Started, Stepped
+    from limner.service import Service, load_backend
+    from limner.storage.blobs import Blobs
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("loading", total=None)
+        if order.watermark:
+            imaging.check_watermark(settings.watermark_text, settings.watermark_font)
+        service = Service(
+            settings, load_backend(settings), Blobs(settings.data_dir / "pictures", settings.link_seconds)
+        )
+        progress.update(bar, description="reading")
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Started):
+                progress.update(bar, description="painting", total=order.n * event.steps)
+            elif isinstance(event, Stepped):
+                progress.advance(bar)
+
+        try:
+            return await service.generate(order, watch)
+        finally:
+            service.close()
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    config: Config = None,
+) -> None:
+    """List the models: what they paint, how large their weights are, and their fingerprint."""
+    import json
+
+    with _sentences():
+        from rich.console import Console
+        from rich.table import Table
+
+        from limner import logs
+        from limner.config import load
+        from limner.service import MODELS, load_pipelines
+
+        settings = load(config)
+        logs.configure(settings.model_copy(update={"log_level": "warning"}))
+        pipelines = load_pipelines(settings)
+        size = _weights_bytes()
+        rows = [
+            {"model": name, "paints": MODELS[name], "bytes": size, "fingerprint": pipeline.fingerprint}
+            for name, pipeline in pipelines.items()
+        ]
+        if as_json:
+            typer.echo(json.dumps(rows, ensure_ascii=False))
+            return
+        table = Table("model", "paints", "weights", "fingerprint", box=None)
+        for row in rows:
+            table.add_row(str(row["model"]), str(row["paints"]), f"{size / 1e6:.1f} MB", str(row["fingerprint"])[:16])
+        Console().print(table)
+        typer.echo(f"Drawings that a scene may name: {_painter() / 'bank' / 'index.json'}")
+
+
+def _painter() -> Path:
+    import limner.painter
+
+    return Path(limner.painter.__path__[0])
+
+
+def _weights_bytes() -> int:
+    """Size of the painter's weights and bank, bytes."""
+    files = [path for part in ("weights", "bank") for path in (_painter() / part).rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)

@@ -1,0 +1,335 @@
+"""The engine: one thread that paints every accepted request, one evaluation of the denoiser at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from time import perf_counter
+
+import numpy as np
+import structlog
+
+from limner.engine import samplers
+from limner.engine.core import (
+    RANGES,
+    Batch,
+    Cancelled,
+    Done,
+    Encoded,
+    Event,
+    Failed,
+    Float32,
+    Queued,
+    Request,
+    Started,
+    Stepped,
+)
+from limner.engine.scheduler import Scheduler
+from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError
+from limner.pipelines.base import Pipeline
+
+log = structlog.get_logger(__name__)
+
+CLOSING = "The service is shutting down. Send the request again once it is back."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """An accepted request."""
+
+    request: Request
+    pipeline: Pipeline
+    emit: Callable[[Event], None]
+    ahead: int  # requests that were in the engine before it
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("encode", "evaluate", "decode"), 0.0))
+
+
+@dataclass(slots=True, eq=False)
+class Painting:
+    """A task that is encoded, and how far it came."""
+
+    task: Task
+    encoded: Encoded
+    rows: int  # of one evaluation: 2 with guidance, conditional first
+    state: samplers.State
+    predictions: list[Float32] = field(default_factory=list)  # rows of the current evaluation, each of key.shape
+
+
+Row = tuple[Painting, int]
+
+
+class Engine:
+    """Paints requests with pipelines that it calls from its own thread alone.
+
+    `submit`, `cancel` and `close` may be called from any thread. Every accepted request ends in exactly one of Done,
+    Failed and Cancelled, whatever the pipelines, this loop or the listeners raise.
+
+    Args:
+        pipelines: By the model name that a request carries.
+        limit: Most requests in the engine at once, waiting or being painted.
+
+    Attributes:
+        batches: Calls of a pipeline's evaluate so far.
+        evaluations: Rows evaluated so far, the unit of scheduling.
+        evaluation_seconds: Time spent on them.
+    """
+
+    def __init__(self, pipelines: Mapping[str, Pipeline], limit: int) -> None:
+        self.pipelines = dict(pipelines)
+        self.limit = limit
+        self.scheduler = Scheduler()
+        self.batches = 0
+        self.evaluations = 0
+        self.evaluation_seconds = 0.0
+        self._tasks: dict[str, Task] = {}  # every accepted request that has not ended
+        self._paintings: dict[str, Painting] = {}  # those that are encoded
+        self._lock = threading.Lock()  # guards _closed, _tasks, and what leaves _paintings
+        self._closed = False
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads want done on the engine's
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not yet begun."""
+        with self._lock:
+            return len(self._tasks) - len(self._paintings)
+
+    @property
+    def running(self) -> int:
+        """Requests being painted."""
+        return len(self._paintings)
+
+    def start(self) -> None:
+        """Run the loop in a thread of its own, until `close`."""
+        self._thread = threading.Thread(target=self._run, name="limner-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, requests: Sequence[Request], emit: Callable[[Event], None]) -> None:
+        """Accept all of these requests, or none.
+
+        `emit` is called from the engine's thread, in order for each request; what it raises is logged and dropped.
+
+        Raises:
+            InvalidRequest: a field is out of its range, the model is unknown, or they could never fit.
+            Busy: the engine is full.
+            EngineFailed: the engine is closed.
+            ValueError: an id is in use.
+        """
+        for request in requests:
+            self._check(request)
+        if len(requests) > self.limit:
+            raise InvalidRequest(
+                f"{len(requests)} pictures were asked for at once, but at most {self.limit} fit. Ask for fewer."
+            )
+        with self._lock:
+            if self._closed:
+                raise EngineFailed(CLOSING)
+            ahead = len(self._tasks)
+            if ahead + len(requests) > self.limit:
+                raise Busy(f"{ahead} of {self.limit} places are taken. Wait a little, then try again.")
+            tasks = {
+                request.id: Task(request, self.pipelines[request.model], emit, ahead + i)
+                for i, request in enumerate(requests)
+            }
+            if len(tasks) < len(requests) or not tasks.keys().isdisjoint(self._tasks):
+                raise ValueError("the id of a request is in use")
+            self._tasks |= tasks
+            self._inbox.put(lambda: self._add(tasks.values()))
+
+    def cancel(self, request_id: str) -> None:
+        """End a request as Cancelled once the turn in progress is over. One that is unknown or has ended is ignored."""
+        self._inbox.put(lambda: self._cancel(request_id))
+
+    def close(self) -> None:
+        """Refuse new requests, wait for the evaluation in progress, and end all others as Failed."""
+        with self._lock:
+            self._closed = True
+        if self._thread is None:
+            self._end_all(EngineFailed(CLOSING))
+        else:
+            self._inbox.put(lambda: None)  # wakes the loop
+            self._thread.join()
+
+    def step(self) -> None:
+        """One turn of the loop. Called by the engine's thread; without `start`, by whoever drives the engine."""
+        self._receive()
+        self._encode(self.scheduler.next_waiting())
+        rows = [(self._paintings[turn.id], turn.row) for turn in self.scheduler.schedule()]
+        for painting, prediction in self._evaluate(rows):
+            if self._advance(painting, prediction):
+                self._decode(painting)
+
+    def _run(self) -> None:
+        while not self._closed:
+            try:
+                if self.scheduler.idle:
+                    self._inbox.get()()
+                self.step()
+            except BaseException as error:
+                self._recover(error)
+        self._end_all(EngineFailed(CLOSING))
+
+    def _recover(self, error: BaseException) -> None:
+        """After a bug of the loop itself: nothing half done is kept, and nobody is left without an answer."""
+        log.error("the engine's loop failed", in_flight=len(self._tasks), exc_info=error)
+        self.scheduler = Scheduler()
+        self._end_all(EngineFailed("The engine failed and dropped what it was painting. Send the request again."))
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                message = self._inbox.get_nowait()
+            except Empty:
+                return
+            message()
+
+    def _add(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            if task.request.id in self._tasks:  # else the loop failed before it came to this one
+                self.scheduler.add(task.request.id, task.request.tenant)
+                self._emit(task, Queued(task.request.id, task.ahead))
+
+    def _cancel(self, request_id: str) -> None:
+        if request_id in self._tasks:
+            self._end(self._tasks[request_id], Cancelled(request_id))
+
+    # What pipelines raise is caught as BaseException, since a panic in a Rust extension is no Exception.
+
+    def _encode(self, request_id: str | None) -> None:
+        if request_id is None:
+            return
+        task = self._tasks[request_id]
+        began = perf_counter()
+        try:
+            encoded = task.pipeline.encode(task.request)
+            rows = 1 if encoded.guidance == 1 else 2
+            noise = samplers.noise(task.request.seed, encoded.key.shape)
+            state = samplers.begin(noise, samplers.schedule(encoded.steps, encoded.shift))
+            self.scheduler.admit(
+                request_id,
+                key=encoded.key,
+                cost=encoded.cost,
+                evaluations=samplers.SAMPLERS[encoded.sampler].evaluations(encoded.steps),
+                rows=rows,
+                max_batch=task.pipeline.max_batch,
+            )
+        except BaseException as error:
+            self._fail(task, "reading the request", error)
+        else:
+            task.seconds["encode"] = perf_counter() - began
+            self._paintings[request_id] = Painting(task, encoded, rows, state)
+            self._emit(task, Started(request_id, encoded.steps, encoded.notes, encoded.plan))
+
+    def _evaluate(self, rows: list[Row]) -> list[tuple[Painting, Float32]]:
+        """A prediction for each row, but for those whose evaluation failed also when tried without the others."""
+        if not rows:
+            return []
+        paintings = [painting for painting, _ in rows]
+        try:
+            return list(zip(paintings, self._predict(rows), strict=True))
+        except BaseException as error:
+            together = dict.fromkeys(paintings)
+            if len(together) == 1:
+                self._fail(paintings[0].task, "painting", error)
+                return []
+            log.warning("a batch failed; trying each of its requests alone", requests=len(together), exc_info=True)
+            alone = (self._evaluate([row for row in rows if row[0] is painting]) for painting in together)
+            return [pair for pairs in alone for pair in pairs]
+
+    def _predict(self, rows: list[Row]) -> Float32:
+        """Evaluate one batch: (B, *key.shape), a copy, since a pipeline may hand out a buffer that it writes again."""
+        paintings = [painting for painting, _ in rows]
+        batch = Batch(
+            key=paintings[0].encoded.key,
+            requests=tuple(painting.task.request for painting in paintings),
+            x=np.stack([painting.state.x for painting in paintings]),
+            t=np.array([painting.state.t for painting in paintings], np.float32),
+            conditioning=tuple(
+                painting.encoded.unconditional if row else painting.encoded.conditioning for painting, row in rows
+            ),
+        )
+        began = perf_counter()
+        prediction = np.array(paintings[0].task.pipeline.evaluate(batch), np.float32)
+        seconds = perf_counter() - began
+        self.batches += 1
+        self.evaluations += len(rows)
+        self.evaluation_seconds += seconds
+        for painting in dict.fromkeys(paintings):
+            painting.task.seconds["evaluate"] += seconds
+        if prediction.shape != batch.x.shape or not np.isfinite(prediction).all():
+            raise ArithmeticError(
+                f"the network gave {prediction.shape} for {batch.x.shape}, or not all of it is finite"
+            )
+        return prediction
+
+    def _advance(self, painting: Painting, prediction: Float32) -> bool:
+        """Take in one row; whether the last step is done."""
+        painting.predictions.append(prediction)
+        if len(painting.predictions) < painting.rows:
+            return False
+        encoded, before = painting.encoded, painting.state
+        if painting.rows == 2:
+            conditional, unconditional = painting.predictions
+            prediction = samplers.guided(conditional, unconditional, encoded.guidance)
+        painting.predictions = []
+        painting.state = samplers.SAMPLERS[encoded.sampler].advance(before, prediction)
+        if painting.state.step > before.step:
+            request_id = painting.task.request.id
+            self._emit(painting.task, Stepped(request_id, painting.state.step, encoded.steps))
+        return painting.state.finished
+
+    def _decode(self, painting: Painting) -> None:
+        task, request = painting.task, painting.task.request
+        began = perf_counter()
+        try:
+            pixels = task.pipeline.decode(request, painting.encoded, painting.state.x)
+            if pixels.shape != (request.height, request.width, 3) or pixels.dtype != np.uint8:
+                raise ArithmeticError(f"decode gave {pixels.dtype} pixels of {pixels.shape}")
+        except BaseException as error:
+            self._fail(task, "finishing the picture", error)
+        else:
+            task.seconds["decode"] = perf_counter() - began
+            self._end(task, Done(request.id, pixels, task.seconds))
+
+    def _fail(self, task: Task, doing: str, error: BaseException) -> None:
+        """End one request; errors that are no sentence for the caller become one."""
+        if not isinstance(error, LimnerError):
+            log.error("a request failed", request=task.request.id, doing=doing, exc_info=error)
+            error = EngineFailed(
+                f"The model {task.request.model} failed while {doing}; other requests go on. "
+                "Try once more, and if it fails again, see the service's log."
+            )
+        self._end(task, Failed(task.request.id, error))
+
+    def _end(self, task: Task, event: Event) -> None:
+        """Free the place, then tell: the one way out of the engine."""
+        request_id = task.request.id
+        with self._lock:
+            if self._tasks.pop(request_id, None) is None:
+                return
+            self._paintings.pop(request_id, None)
+        self._emit(task, event)
+        self.scheduler.remove(request_id)
+
+    def _end_all(self, error: LimnerError) -> None:
+        with self._lock:
+            tasks = list(self._tasks.values())
+        for task in tasks:
+            self._end(task, Failed(task.request.id, error))
+
+    def _emit(self, task: Task, event: Event) -> None:
+        try:
+            task.emit(event)
+        except Exception:
+            log.exception("a listener failed", request=event.id)
+
+    def _check(self, request: Request) -> None:
+        if request.model not in self.pipelines:
+            known = ", ".join(sorted(self.pipelines)) or "none"
+            raise InvalidRequest(f"There is no model {request.model!r} here; the models are: {known}.")
+        for name, (least, most) in RANGES.items():
+            value = getattr(request, name)
+            if value is not None and not least <= value <= most:
+                raise InvalidRequest(f"{name} is {value}; it must be between {least} and {most}.")

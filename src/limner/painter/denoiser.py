@@ -1,0 +1,84 @@
+"""What the denoiser takes and gives, shared by its training and its use: sizes, token grids, rotary tables, hiding.
+
+Nothing here imports torch; the network itself is `painter/training/network.py`, and runs from its ONNX file.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from limner.engine.core import Float32, UInt8
+
+PATCH = 16  # pixels on a side of one image token
+TOKENS = 256  # image tokens of a picture, about: 256×256 pixels where it is square
+HEAD_DIM = 32
+TEXT_DIM = 384  # features of one text token
+TEXT_TOKENS = 24
+REFERENCE_SIDE = 6  # tokens on a side of one reference, 96×96 pixels
+REFERENCE_TOKENS = REFERENCE_SIDE**2
+STYLES = ("storybook", "flat", "watercolor", "comic", "vivid", "medieval", "clay", "pixel", "papercut")
+
+
+def grid(width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of image tokens for a picture of this size: at most TOKENS, nearest in aspect ratio.
+
+    >>> grid(1024, 1024), grid(1280, 720)
+    ((16, 16), (12, 21))
+    """
+    aspect = width / height
+    candidates = [(rows, TOKENS // rows) for rows in range(6, 43)] + [(TOKENS // cols, cols) for cols in range(6, 43)]
+    # A little fewer tokens is no loss, a wrong aspect stretches the strokes.
+    return min(candidates, key=lambda g: abs(math.log(g[1] / g[0] / aspect)) + 0.2 * (1 - g[0] * g[1] / TOKENS))
+
+
+def rotary(rows: int, cols: int, references: int) -> tuple[Float32, Float32]:
+    """Rotary tables for a picture's tokens, its text tokens and `references` references, in that order.
+
+    Picture tokens count from the centre, so that a wider grid only adds cells at its sides. Text stands at the centre.
+    Each reference has a grid of its own, far to the right (the position offset of FLUX Kontext and OminiControl).
+
+    Returns:
+        cos and sin, each (rows * cols + TEXT_TOKENS + references * REFERENCE_TOKENS, HEAD_DIM / 2) float32.
+    """
+
+    def cells(r: int, c: int, shift: float) -> Float32:
+        y, x = np.meshgrid(np.arange(r) - (r - 1) / 2, np.arange(c) - (c - 1) / 2 + shift, indexing="ij")
+        return np.stack((y.ravel(), x.ravel()), axis=1).astype(np.float32)
+
+    places = [cells(rows, cols, 0.0), np.zeros((TEXT_TOKENS, 2), np.float32)]
+    places += [cells(REFERENCE_SIDE, REFERENCE_SIDE, 64.0 * (k + 1)) for k in range(references)]
+    quarter = HEAD_DIM // 4
+    frequencies = (100.0 ** -(np.arange(quarter) / quarter)).astype(np.float32)
+    angles = (np.concatenate(places)[:, :, None] * frequencies).reshape(-1, 2 * quarter)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def hide(draft: UInt8, strength: float, rng: np.random.Generator) -> Float32:
+    """Hide a draft to the degree of `strength`: what is left of it is what the picture must keep to.
+
+    Args:
+        draft: (H, W, 3) uint8.
+        strength: in [0, 1]; 0 hides nothing, 1 everything. Between them the draft is blurred, by up to 8 pixels, and
+            the share strength² of its patches is dropped.
+        rng: decides which patches.
+
+    Returns:
+        (4, H, W): colours in [-1, 1] and visibility in {0, 1}; hidden pixels are 0 in all channels.
+    """
+    h, w = draft.shape[:2]
+    if strength > 0:
+        draft = np.asarray(Image.fromarray(draft).filter(ImageFilter.GaussianBlur(8 * strength)))
+    kept = rng.random((h // PATCH, w // PATCH)) >= strength**2 if strength < 1 else np.zeros((h // PATCH, w // PATCH), bool)
+    visible = np.repeat(np.repeat(kept, PATCH, 0), PATCH, 1).astype(np.float32)
+    colours = draft.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+    return np.concatenate((colours * visible, visible[None]))
+
+
+def reference_patches(sprite: UInt8) -> Float32:
+    """A reference's tokens: (96, 96, 4) uint8, premultiplied, to (REFERENCE_TOKENS, 4 * PATCH * PATCH) in [0, 1]."""
+    side = REFERENCE_SIDE
+    x = sprite.astype(np.float32).transpose(2, 0, 1) / 255
+    return x.reshape(4, side, PATCH, side, PATCH).transpose(1, 3, 0, 2, 4).reshape(REFERENCE_TOKENS, -1)

@@ -1,0 +1,630 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from limner.backends.base import Backend
+from limner.backends.local import LocalBackend
+from limner.engine.core import ENDINGS, Cancelled, Done, Event, Failed, Queued, Request, Started, Stepped
+from limner.engine.engine import Engine
+from limner.errors import Busy, EngineFailed, InvalidRequest
+from tiny_pipeline import Explosion, TinyPipeline
+
+
+def request(
+    name: str, prompt: str = "a red fox", seed: int = 1, width: int = 64, height: int = 96, **more: Any
+) -> Request:
+    return Request(name, prompt, seed, width, height, **more)
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The lines that were logged; rendering them is not what is tested here."""
+    with capture_logs() as lines:
+        yield lines
+
+
+class Desk:
+    """An engine driven by hand, one step at a time, and all that it told."""
+
+    def __init__(self, pipeline: TinyPipeline | None = None, limit: int = 100) -> None:
+        self.pipeline = pipeline or TinyPipeline()
+        self.engine = Engine({"image-01": self.pipeline}, limit)
+        self.events: list[Event] = []
+
+    def submit(self, *requests: Request) -> None:
+        self.engine.submit(requests, self.events.append)
+
+    def run(self) -> None:
+        while self.engine.waiting or self.engine.running:
+            self.engine.step()
+
+    def of(self, name: str) -> list[Event]:
+        return [event for event in self.events if event.id == name]
+
+    def ending(self, name: str) -> Event:
+        (end,) = [event for event in self.of(name) if isinstance(event, ENDINGS)]
+        assert end is self.of(name)[-1]
+        return end
+
+    def pixels(self, name: str) -> bytes:
+        end = self.ending(name)
+        assert isinstance(end, Done), end
+        return end.pixels.tobytes()
+
+    def error(self, name: str) -> Exception:
+        end = self.ending(name)
+        assert isinstance(end, Failed), end
+        return end.error
+
+    def evaluated(self, name: str) -> int:
+        return sum(batch.count(name) for batch in self.pipeline.batches)
+
+
+def alone(wanted: Request) -> bytes:
+    desk = Desk()
+    desk.submit(wanted)
+    desk.run()
+    return desk.pixels(wanted.id)
+
+
+# What a request is told
+
+
+def test_a_request_is_queued_started_stepped_and_done_in_this_order() -> None:
+    desk = Desk()
+    desk.submit(request("a", steps=3))
+    desk.run()
+    assert [type(event) for event in desk.events] == [Queued, Started, Stepped, Stepped, Stepped, Done]
+    queued, started, *steps, done = desk.events
+    assert queued == Queued("a", ahead=0)
+    assert started == Started("a", steps=3, notes=("A note.",), plan={"prompt": "a red fox"})
+    assert steps == [Stepped("a", step, 3) for step in (1, 2, 3)]
+    assert isinstance(done, Done)
+    assert done.pixels.shape == (96, 64, 3)
+    assert done.pixels.dtype == np.uint8
+    assert done.seconds.keys() == {"encode", "evaluate", "decode"}
+    assert all(seconds > 0 for seconds in done.seconds.values())
+
+
+def test_a_request_is_told_how_many_are_ahead() -> None:
+    desk = Desk()
+    desk.submit(request("a"), request("b"))
+    desk.submit(request("c"))
+    desk.run()
+    assert [event.ahead for event in desk.events if isinstance(event, Queued)] == [0, 1, 2]
+
+
+def test_steps_are_told_and_evaluations_counted_apart() -> None:
+    desk = Desk(TinyPipeline(max_batch=1))
+    desk.submit(request("a", prompt="heun", steps=3, guidance=2.0))
+    desk.run()
+    assert [event.step for event in desk.events if isinstance(event, Stepped)] == [1, 2, 3]
+    assert desk.evaluated("a") == 2 * (2 * 3 - 1)
+    assert desk.engine.evaluations == desk.engine.batches == 10
+    assert desk.engine.evaluation_seconds > 0
+
+
+def test_what_waits_and_what_runs_is_counted() -> None:
+    desk = Desk(TinyPipeline(max_batch=1))
+    desk.submit(request("a"), request("b"))
+    assert (desk.engine.waiting, desk.engine.running) == (2, 0)
+    desk.engine.step()
+    assert (desk.engine.waiting, desk.engine.running) == (1, 1)
+    desk.run()
+    assert (desk.engine.waiting, desk.engine.running) == (0, 0)
+    assert desk.engine.scheduler.idle
+
+
+# A picture depends on its own request alone
+
+SIZES = ((64, 96), (96, 64), (128, 128))
+REQUESTS = st.builds(
+    lambda prompt, seed, size, **more: request("", prompt, seed, *size, **more),
+    prompt=st.sampled_from(["a red fox", "two cats, heun", "rain, euler", "the sea, multistep"]),
+    seed=st.one_of(st.integers(0, 5), st.just(2**64 - 1)),
+    size=st.sampled_from(SIZES),
+    steps=st.one_of(st.none(), st.integers(1, 7)),
+    guidance=st.sampled_from([None, 1.0, 2.5]),
+    tenant=st.sampled_from(["", "t"]),
+)
+
+
+def named(name: str, plain: Request) -> Request:
+    fields = {field: getattr(plain, field) for field in Request.__slots__}
+    return Request(**fields | {"id": name})
+
+
+@given(drawn=st.lists(REQUESTS, min_size=2, max_size=8), max_batch=st.integers(1, 4), between=st.integers(0, 3))
+def test_a_picture_is_the_same_alone_and_among_neighbours(drawn: list[Request], max_batch: int, between: int) -> None:
+    desk = Desk(TinyPipeline(max_batch))
+    for i, plain in enumerate(drawn):
+        desk.submit(named(str(i), plain))
+        for _ in range(between):
+            desk.engine.step()
+    desk.run()
+    for i, plain in enumerate(drawn):
+        assert desk.pixels(str(i)) == alone(named(str(i), plain))
+
+
+def test_the_kth_picture_of_a_call_is_the_first_of_its_own_seed() -> None:
+    desk = Desk()
+    seeds = [(2**64 - 2 + k) % 2**64 for k in range(4)]
+    desk.submit(*(request(str(k), seed=seed) for k, seed in enumerate(seeds)))
+    desk.run()
+    pictures = [desk.pixels(str(k)) for k in range(4)]
+    assert pictures == [alone(request("x", seed=seed)) for seed in seeds]
+    assert len(set(pictures)) == 4
+
+
+def test_what_a_request_asks_for_changes_its_picture() -> None:
+    pictures = [
+        alone(request("x")),
+        alone(request("x", prompt="a blue fox")),
+        alone(request("x", steps=7)),
+        alone(request("x", guidance=3.0)),
+    ]
+    assert len(set(pictures)) == 4
+
+
+def test_requests_of_one_key_do_share_batches_and_others_do_not() -> None:
+    desk = Desk(TinyPipeline(max_batch=4))
+    desk.submit(*(request(f"tall-{i}", width=64, height=96) for i in range(3)), request("wide", width=96, height=64))
+    desk.run()
+    assert max(len(batch) for batch in desk.pipeline.batches) > 1
+    assert all({name[:4] for name in batch} in ({"tall"}, {"wide"}) for batch in desk.pipeline.batches)
+
+
+# Nobody is stuck behind another
+
+
+def test_a_short_request_is_done_long_before_a_long_one_that_came_first() -> None:
+    desk = Desk(TinyPipeline(max_batch=1))
+    desk.submit(request("long", steps=100, width=128, height=128))
+    for _ in range(5):
+        desk.engine.step()
+    desk.submit(request("short", steps=4))
+    while not any(isinstance(event, Done) for event in desk.of("short")):
+        desk.engine.step()
+    assert desk.evaluated("long") <= 5 + 2
+    desk.run()
+    assert desk.evaluated("long") == 100
+
+
+def test_a_request_waits_for_no_more_than_one_encoding_before_each_evaluation() -> None:
+    desk = Desk(TinyPipeline(max_batch=1))
+    desk.submit(request("first", steps=8))
+    desk.submit(*(request(f"later-{i}", steps=9) for i in range(8)))
+    for step in range(1, 9):
+        desk.engine.step()
+        assert len(desk.pipeline.encoded) == step
+    assert isinstance(desk.ending("first"), Done)
+
+
+def test_a_greedy_tenant_delays_another_by_no_more_than_the_others_own_work() -> None:
+    desk = Desk(TinyPipeline(max_batch=1))
+    desk.submit(*(request(f"greedy-{i}", steps=50, tenant="greedy") for i in range(20)))
+    for _ in range(40):
+        desk.engine.step()
+    before = len(desk.pipeline.batches)
+    desk.submit(request("modest", steps=10, tenant="modest"))
+    while not any(isinstance(event, Done) for event in desk.of("modest")):
+        desk.engine.step()
+    assert len(desk.pipeline.batches) - before <= 2 * 10 + 2
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("where", ["encode", "evaluate", "decode"])
+def test_a_request_that_explodes_fails_alone(where: str) -> None:
+    desk = Desk()
+    desk.submit(request("a"), request("bad", prompt=f"explode in {where}"), request("b", seed=2))
+    desk.run()
+    assert isinstance(desk.error("bad"), EngineFailed)
+    assert "image-01 failed while" in str(desk.error("bad"))
+    assert desk.pixels("a") == alone(request("a"))
+    assert desk.pixels("b") == alone(request("b", seed=2))
+
+
+def test_an_unforeseen_failure_is_logged_with_its_traceback_and_without_the_prompt(
+    logged: list[MutableMapping[str, Any]],
+) -> None:
+    desk = Desk()
+    desk.submit(request("bad", prompt="explode in decode, said Ada"))
+    desk.run()
+    (line,) = logged
+    assert line["request"] == "bad"
+    assert isinstance(line["exc_info"], Explosion)
+    assert "Ada" not in repr(line) + str(desk.error("bad"))
+
+
+def test_a_failed_batch_is_tried_once_more_request_by_request() -> None:
+    desk = Desk(TinyPipeline(max_batch=6))
+    desk.submit(*(request(name, steps=1, guidance=2.0) for name in ("a", "b")))
+    desk.submit(request("bad", prompt="explode in evaluate", steps=1, guidance=2.0))
+    desk.engine.step()  # a alone, and it is done
+    desk.engine._encode("bad")
+    desk.pipeline.batches.clear()
+    desk.engine.step()
+    assert desk.pipeline.batches == [["b", "b", "bad", "bad"], ["b", "b"], ["bad", "bad"]]
+    assert isinstance(desk.error("bad"), EngineFailed)
+    assert isinstance(desk.ending("b"), Done)
+
+
+def test_a_panic_of_an_extension_ends_one_request_and_not_the_engine() -> None:
+    desk = Desk()
+    desk.submit(request("bad", prompt="panic"), request("good"))
+    desk.run()
+    assert isinstance(desk.error("bad"), EngineFailed)
+    assert isinstance(desk.ending("good"), Done)
+
+
+@pytest.mark.parametrize(("prompt", "decoded"), [("nan", ["good"]), ("ragged", ["bad", "good"])])
+def test_a_latent_that_is_not_finite_or_a_picture_of_a_wrong_size_fails(prompt: str, decoded: list[str]) -> None:
+    desk = Desk()
+    desk.submit(request("bad", prompt=prompt), request("good"))
+    desk.run()
+    assert isinstance(desk.error("bad"), EngineFailed)
+    assert isinstance(desk.ending("good"), Done)
+    assert desk.pipeline.decoded == decoded
+
+
+def test_a_pipelines_own_sentence_reaches_the_caller_as_it_is() -> None:
+    desk = Desk()
+    desk.submit(request("bad", prompt="refuse"))
+    desk.run()
+    assert isinstance(desk.error("bad"), InvalidRequest)
+    assert str(desk.error("bad")) == "This prompt cannot be painted. Use another."
+
+
+def test_a_listener_that_raises_harms_nobody() -> None:
+    desk = Desk()
+
+    def listener(event: Event) -> None:
+        raise OSError("gone")
+
+    desk.engine.submit([request("deaf")], listener)
+    desk.submit(request("a"))
+    desk.run()
+    assert isinstance(desk.ending("a"), Done)
+    assert desk.pipeline.decoded == ["deaf", "a"]
+
+
+def test_an_unknown_model_is_refused_with_the_names_of_the_known() -> None:
+    with pytest.raises(InvalidRequest, match=r"There is no model 'image-02' here; the models are: image-01\."):
+        Desk().submit(request("a", model="image-02"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("steps", 201),
+        ("guidance", 0.5),
+        ("guidance", 31.0),
+        ("guidance", float("nan")),
+        ("strength", -0.1),
+        ("strength", 1.1),
+        ("seed", -1),
+        ("seed", 2**64),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_its_neighbours_are_not_accepted(field: str, value: float) -> None:
+    desk, wrong = Desk(), dict[str, Any]({field: value})
+    with pytest.raises(InvalidRequest, match=f"{field} is .*; it must be between"):
+        desk.submit(request("good"), request("bad", **wrong))
+    assert desk.engine.waiting == 0
+
+
+def test_a_full_engine_is_busy_and_takes_all_of_a_call_or_none() -> None:
+    desk = Desk(limit=4)
+    desk.submit(request("a"), request("b"))
+    with pytest.raises(Busy, match="2 of 4 places are taken") as busy:
+        desk.submit(request("c"), request("d"), request("e"))
+    assert busy.value.retry_after > 0
+    assert desk.engine.waiting == 2
+    desk.submit(request("c"), request("d"))
+    desk.run()
+    desk.submit(request("e"))
+    desk.run()
+    assert all(isinstance(desk.ending(name), Done) for name in "abcde")
+
+
+def test_a_call_that_can_never_fit_is_invalid_and_not_busy() -> None:
+    with pytest.raises(InvalidRequest, match="5 pictures were asked for at once, but at most 4 fit"):
+        Desk(limit=4).submit(*(request(str(i)) for i in range(5)))
+
+
+def test_an_id_in_use_is_refused() -> None:
+    desk = Desk()
+    desk.submit(request("a"))
+    for twice in ([request("a")], [request("b"), request("b")]):
+        with pytest.raises(ValueError, match="in use"):
+            desk.submit(*twice)
+    assert desk.engine.waiting == 1
+
+
+def test_a_cancelled_request_is_not_evaluated_again() -> None:
+    desk = Desk()
+    desk.submit(request("a", steps=50), request("b", steps=5))
+    for _ in range(3):
+        desk.engine.step()
+    before = desk.evaluated("a")
+    desk.engine.cancel("a")
+    desk.engine.cancel("never seen")
+    desk.run()
+    assert isinstance(desk.ending("a"), Cancelled)
+    assert desk.evaluated("a") == before
+    assert isinstance(desk.ending("b"), Done)
+    desk.engine.cancel("b")
+    desk.engine.step()
+    assert isinstance(desk.ending("b"), Done)
+
+
+def test_a_request_cancelled_before_it_began_is_never_encoded() -> None:
+    desk = Desk()
+    desk.submit(request("a"))
+    desk.engine.cancel("a")
+    desk.run()
+    assert isinstance(desk.ending("a"), Cancelled)
+    assert desk.pipeline.encoded == []
+
+
+def test_closing_ends_what_is_in_flight_and_refuses_what_comes() -> None:
+    desk = Desk()
+    desk.submit(request("running"), request("waiting"))
+    desk.engine.step()
+    desk.submit(request("just come"))
+    desk.engine.close()
+    desk.engine.close()
+    for name in ("running", "waiting", "just come"):
+        assert isinstance(desk.error(name), EngineFailed)
+        assert "shutting down" in str(desk.error(name))
+    with pytest.raises(EngineFailed, match="shutting down"):
+        desk.submit(request("late"))
+
+
+class FlakyScheduler:
+    """Stands in for the engine's scheduler and raises at the next call."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("a bug of ours")
+
+
+JOBS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submit"),
+            st.lists(
+                st.tuples(
+                    st.sampled_from(
+                        ["fox", "cat, heun", "refuse", "nan", "ragged", "panic"]
+                        + [f"explode in {stage}" for stage in ("encode", "evaluate", "decode")]
+                    ),
+                    st.sampled_from(SIZES),
+                    st.integers(1, 4),
+                    st.sampled_from([1.0, 2.0]),
+                    st.sampled_from("AB"),
+                ),
+                min_size=1,
+                max_size=4,
+            ),
+        ),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("step"), st.integers(1, 6)),
+        st.tuples(st.just("bug"), st.none()),
+        st.tuples(st.just("deaf"), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@given(jobs=JOBS, max_batch=st.integers(1, 4), close=st.booleans())
+def test_every_accepted_request_ends_exactly_once(jobs: list[tuple[str, Any]], max_batch: int, close: bool) -> None:
+    desk, accepted, deaf = Desk(TinyPipeline(max_batch), limit=8), list[str](), set[str]()
+
+    def listen(event: Event) -> None:
+        desk.events.append(event)
+        if event.id in deaf:
+            raise OSError("gone")
+
+    def step() -> None:
+        """As the engine's thread does."""
+        try:
+            desk.engine.step()
+        except RuntimeError as error:
+            desk.engine._recover(error)
+
+    for kind, detail in jobs:
+        if kind == "submit":
+            requests = [
+                request(f"{len(accepted) + i}", prompt, i, *size, steps=steps, guidance=guidance, tenant=tenant)
+                for i, (prompt, size, steps, guidance, tenant) in enumerate(detail)
+            ]
+            try:
+                desk.engine.submit(requests, listen)
+            except Busy:
+                continue
+            accepted += [wanted.id for wanted in requests]
+        elif kind == "cancel":
+            desk.engine.cancel(str(detail))
+        elif kind == "step":
+            for _ in range(detail):
+                step()
+        elif kind == "bug":
+            desk.engine.scheduler = FlakyScheduler()  # type: ignore[assignment]  # it breaks on purpose
+            step()
+        else:
+            deaf |= set(accepted[-1:])
+    if close:
+        desk.engine.close()
+    else:
+        desk.run()
+    ends = Counter(event.id for event in desk.events if isinstance(event, ENDINGS))
+    assert ends == Counter(accepted)
+    for name in accepted:
+        desk.ending(name)  # and nothing after it
+    assert (desk.engine.waiting, desk.engine.running) == (0, 0)
+    assert desk.engine.scheduler.idle
+
+
+# The thread, and the way back to the event loop
+
+
+@contextmanager
+def serving(pipeline: TinyPipeline, limit: int = 8) -> Iterator[LocalBackend]:
+    backend = LocalBackend(Engine({"image-01": pipeline}, limit))
+    try:
+        yield backend
+    finally:
+        if pipeline.gate is not None:
+            pipeline.gate.release(1000)
+        backend.close()
+
+
+async def collect(backend: Backend, requests: Sequence[Request]) -> list[Event]:
+    return [event async for event in backend.submit(requests)]
+
+
+def test_the_backend_names_its_models_and_their_weights() -> None:
+    with serving(TinyPipeline()) as backend:
+        assert backend.models == {"image-01": "tiny-1"}
+
+
+def test_a_stream_carries_every_event_of_its_requests_and_then_stops() -> None:
+    with serving(TinyPipeline()) as backend:
+        events = asyncio.run(collect(backend, [request("a", steps=2), request("bad", prompt="explode in decode")]))
+    assert [type(event) for event in events if event.id == "a"] == [Queued, Started, Stepped, Stepped, Done]
+    (ending,) = [event for event in events if event.id == "bad" and isinstance(event, ENDINGS)]
+    assert isinstance(ending, Failed)
+
+
+def test_pictures_of_concurrent_calls_are_as_alone() -> None:
+    wanted = [request(str(i), seed=i, width=64 + 32 * (i % 3), steps=1 + i, guidance=1.0 + i % 2) for i in range(8)]
+
+    async def main(backend: Backend) -> list[list[Event]]:
+        return await asyncio.gather(*(collect(backend, [each]) for each in wanted))
+
+    with serving(TinyPipeline()) as backend:
+        streams = asyncio.run(main(backend))
+    for each, events in zip(wanted, streams, strict=True):
+        assert isinstance(events[-1], Done)
+        assert events[-1].pixels.tobytes() == alone(each)
+
+
+def test_a_full_backend_is_busy_at_once() -> None:
+    async def main(backend: Backend) -> None:
+        async with aclosing(backend.submit([request("a"), request("b")])):
+            with pytest.raises(Busy):
+                backend.submit([request("c")])
+
+    with serving(TinyPipeline(gate=threading.Semaphore(0)), limit=2) as backend:
+        asyncio.run(main(backend))
+
+
+def test_closing_the_stream_cancels_within_one_evaluation() -> None:
+    pipeline = TinyPipeline(max_batch=1, gate=(gate := threading.Semaphore(0)))
+
+    async def main(backend: Backend) -> list[Event]:
+        stream = backend.submit([request("leaves", steps=100)])
+        async with aclosing(stream):
+            async for event in stream:
+                if isinstance(event, Started):
+                    break
+            await asyncio.to_thread(pipeline.entered.acquire)
+        assert [event async for event in stream] == []
+        gate.release(1000)
+        return await collect(backend, [request("stays", steps=2)])
+
+    with serving(pipeline) as backend:
+        events = asyncio.run(main(backend))
+        assert isinstance(events[-1], Done)
+        assert sum(batch.count("leaves") for batch in pipeline.batches) == 1
+        assert pipeline.decoded == ["stays"]
+
+
+def test_a_cancelled_task_cancels_what_it_waits_for() -> None:
+    pipeline = TinyPipeline(max_batch=1, gate=(gate := threading.Semaphore(0)))
+
+    async def main(backend: Backend) -> None:
+        task = asyncio.create_task(collect(backend, [request("leaves", steps=100)]))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(pipeline.entered.acquire)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.release(1000)
+        events = await collect(backend, [request("stays", steps=2)])
+        assert isinstance(events[-1], Done)
+
+    with serving(pipeline) as backend:
+        asyncio.run(main(backend))
+        assert sum(batch.count("leaves") for batch in pipeline.batches) == 1
+
+
+def test_a_closed_event_loop_cancels_its_requests_and_the_engine_goes_on() -> None:
+    pipeline = TinyPipeline(max_batch=1, gate=(gate := threading.Semaphore(0)))
+
+    async def leave(backend: Backend) -> None:
+        backend.submit([request("orphan", steps=100)])
+        await asyncio.to_thread(pipeline.entered.acquire)
+
+    with serving(pipeline) as backend:
+        asyncio.run(leave(backend))
+        gate.release(1000)
+        events = asyncio.run(collect(backend, [request("stays")]))
+        assert isinstance(events[-1], Done)
+        assert pipeline.decoded == ["stays"]
+        assert sum(batch.count("orphan") for batch in pipeline.batches) <= 2
+
+
+def test_a_bug_in_the_loop_fails_what_is_in_flight_and_the_engine_goes_on() -> None:
+    pipeline = TinyPipeline(gate=(gate := threading.Semaphore(0)))
+
+    async def main(backend: LocalBackend) -> None:
+        struck = [asyncio.create_task(collect(backend, [request(name)])) for name in ("a", "b")]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(pipeline.entered.acquire)
+        backend.engine.scheduler = FlakyScheduler()  # type: ignore[assignment]  # it breaks on purpose
+        gate.release(1000)
+        for events in await asyncio.gather(*struck):
+            assert isinstance(events[-1], Failed)
+            assert isinstance(events[-1].error, EngineFailed)
+            assert "dropped" in str(events[-1].error)
+        assert isinstance((await collect(backend, [request("c")]))[-1], Done)
+
+    with serving(pipeline) as backend:
+        asyncio.run(main(backend))
+
+
+def test_closing_the_backend_ends_open_streams() -> None:
+    pipeline = TinyPipeline(gate=(gate := threading.Semaphore(0)))
+
+    async def main(backend: LocalBackend) -> None:
+        waiting = asyncio.create_task(collect(backend, [request("a"), request("b")]))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(pipeline.entered.acquire)
+        closing = asyncio.create_task(asyncio.to_thread(backend.close))
+        while not backend.engine._closed:
+            await asyncio.sleep(0.001)
+        gate.release(1)
+        await closing
+        endings = [event for event in await waiting if isinstance(event, ENDINGS)]
+        assert sorted(event.id for event in endings) == ["a", "b"]
+        assert all(isinstance(event, Failed) for event in endings)
+        with pytest.raises(EngineFailed):
+            backend.submit([request("late")])
+
+    with serving(pipeline) as backend:
+        asyncio.run(main(backend))
