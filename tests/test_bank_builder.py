@@ -50,7 +50,7 @@ def test_the_second_set_is_found_by_code_point_and_marks_choose(tmp_path: Path) 
 
 
 def test_a_concept_whose_drawings_are_all_unusable_fails_the_build() -> None:
-    with pytest.raises(BuildFailed, match="No usable drawing left of: pear. .*element <filter>"):
+    with pytest.raises(BuildFailed, match=r"No usable drawing left of: pear\. .*element <filter>"):
         drawing_rows([(concept("pear"), Icon("one", "pear", "<filter/>", 32))])
 
 
@@ -140,7 +140,8 @@ def test_paths_are_rounded_and_arc_flags_kept() -> None:
 
 def test_uses_and_inherited_gradients_are_written_out() -> None:
     body = (
-        '<defs><path id="a" d="M0 0h32v32H0z"/><use href="#a" id="b"/><linearGradient id="g"><stop stop-color="#f00"/></linearGradient>'
+        '<defs><path id="a" d="M0 0h32v32H0z"/><use href="#a" id="b"/>'
+        '<linearGradient id="g"><stop stop-color="#f00"/></linearGradient>'
         '<linearGradient id="h" href="#g" x1="0"/></defs><clipPath id="c"><use href="#b"/></clipPath>'
         '<g clip-path="url(#c)"><circle cx="16" cy="16" r="9" fill="url(#h)"/></g>'
     )

@@ -17,9 +17,11 @@ import typer
 if TYPE_CHECKING:
     import socket
 
+    import uvicorn
+
     from limner.config import Settings
     from limner.imaging import Format
-    from limner.service import Order, Outcome
+    from limner.service import Order, Outcome, Service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +31,9 @@ app = typer.Typer(
 )
 
 FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+
+GRACE_SECONDS = 3
+"""How long calls may go on after the signal to stop."""
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings (docs/settings.md).")
@@ -76,18 +81,36 @@ def serve(
         with _listen(settings) as listener:
             service = build_service(settings)
             typer.echo(_banner(settings, listener.getsockname()[1]))
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    create_app(settings, service),
-                    log_config=None,
-                    log_level="warning",
-                    access_log=False,  # the service logs each call itself, without the names of pictures
-                    ssl_certfile=settings.tls_certificate,
-                    ssl_keyfile=settings.tls_key,
-                    timeout_graceful_shutdown=5,
-                )
+            server = uvicorn.Config(
+                create_app(settings, service),
+                log_config=None,
+                log_level="warning",
+                access_log=False,  # the service logs each call itself, without the names of pictures
+                ssl_certfile=settings.tls_certificate,
+                ssl_keyfile=settings.tls_key,
+                timeout_graceful_shutdown=2 * GRACE_SECONDS,
             )
-            server.run(sockets=[listener])
+            _server(server, service).run(sockets=[listener])
+
+
+def _server(config: uvicorn.Config, service: Service) -> uvicorn.Server:
+    """A server that, when it is stopped, gives calls GRACE_SECONDS and then answers them with what is painted."""
+    import asyncio
+    import socket
+
+    import uvicorn
+
+    class Graceful(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            async def close() -> None:
+                await asyncio.sleep(GRACE_SECONDS)
+                await asyncio.to_thread(service.close)
+
+            closing = asyncio.create_task(close())
+            await super().shutdown(sockets)
+            closing.cancel()
+
+    return Graceful(config)
 
 
 def _listen(settings: Settings) -> socket.socket:

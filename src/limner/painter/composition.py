@@ -31,14 +31,24 @@ LOWEST = 0.96  # where the nearest feet stand
 SKY = 0.62  # down to here things may hang in the air
 STEP = 1.08  # from one of a group to its neighbour, in widths
 # How high over its anchor's feet a thing on it stands, as a part of the anchor's height, by the bank's groups; else on top.
-SEATS = {"furniture": 0.42, "animal": 0.66, "animal-head": 0.85, "vehicle": 0.8, "fantasy": 0.7, "nature": 0.7, "plant": 0.75}
+SEATS = {
+    "furniture": 0.42,
+    "animal": 0.66,
+    "animal-head": 0.85,
+    "vehicle": 0.8,
+    "fantasy": 0.7,
+    "nature": 0.7,
+    "plant": 0.75,
+}
 # The same for concepts, and for people: they are behind their mount or boat from the waist down.
 DECKS = {
     "sailboat": 0.16, "canoe": 0.3, "speedboat": 0.3, "motor-boat": 0.3, "ship": 0.5, "bicycle": 0.12, "motorcycle": 0.2,
     "motor-scooter": 0.2, "kick-scooter": 0.15, "sled": 0.3, "skateboard": 0.55, "bed": 0.45, "couch-and-lamp": 0.4, "chair": 0.5,
 }  # fmt: skip
+SCENERY = ("building", "structure", "nature", "plant")  # stands at the back when there are ranks
+BOATS = ("sailboat", "ship", "passenger-ship", "ferry")  # with a deck to stand on
 MOUNTS = ("animal", "animal-head", "vehicle", "fantasy")
-RIDDEN = 0.16  # where the feet of a rider are, unless `DECKS` says it
+RIDDEN = 0.27  # where the feet of a rider are, unless `DECKS` says it
 LIGHT = frozenset({"balloon", "kite", "bubbles", "carp-streamer"})  # hang in the air by themselves
 CANOPIES = frozenset({"umbrella", "umbrella-with-rain-drops"})  # are held over one's head
 SEABED = frozenset({"crab", "lobster", "oyster", "coral", "anchor", "starfish"})  # live in water, but stand
@@ -88,6 +98,7 @@ class _Group:
     height: float = 0.0
     columns: int = 1
     row_step: float = 0.0  # from a row to the one behind it
+    spacing: float = 0.0  # from an item to its neighbour, where that is not by its width
     x: float = 0.0
     y: float = 0.0
     depth: float = 0.0  # added to y when sorting
@@ -98,7 +109,11 @@ class _Group:
 
     @property
     def width(self) -> float:
-        return self.height * self.ratio * (1 + STEP * (self.columns - 1 + (0.5 if self.rows > 1 else 0.0)))
+        return self.height * self.ratio + self.step * (self.columns - 1 + (0.5 if self.rows > 1 else 0.0))
+
+    @property
+    def step(self) -> float:
+        return self.spacing or self.height * self.ratio * STEP
 
     @property
     def tall(self) -> float:
@@ -254,7 +269,8 @@ def _stand(
     side = [g for g in stood if g not in layered]
     order = _ordered(side, anchors, rng)
     tallest = max(g.natural for g in side)
-    wanted = zoom * min(0.68, 0.34 + 0.62 * max(0.0, tallest - HEIGHTS["tiny"])) / tallest
+    least, most = (0.44, 0.74) if len(side) == 1 and not layered else (0.36, 0.68)
+    wanted = zoom * min(most, least + 0.62 * max(0.0, tallest - HEIGHTS["tiny"])) / tallest
     floats = ground.surface in ("air", "none") or all(g.home == "float" for g in side)
     back = 0.05 if floats else max(ground.horizon + 0.04, 0.3)
     best: tuple[float, list[list[_Group]]] = (0.0, [order])
@@ -301,7 +317,7 @@ def _split(order: list[_Group], anchors: list[int | None], count: int) -> list[l
             kin.append(group)
     if len(families) < count:
         return []
-    families.sort(key=lambda f: (sum(g.natural for g in f) / len(f) > HEIGHTS["large"], min(g.index for g in f)))
+    families.sort(key=lambda f: (all(g.about in SCENERY for g in f), min(g.index for g in f)))
     ranks: list[list[_Group]] = [[] for _ in range(count)]
     for number, family in enumerate(families):
         ranks[number * count // len(families)] += family
@@ -317,7 +333,11 @@ def _fit(
     for _ in range(6):
         clusters = _build(row, groups, anchors, lean, scale, aspect, ground)
         wide = sum(c.width for c in clusters) + _gap(aspect, len(clusters)) * (len(clusters) - 1)
-        wide += sum(0.35 * g.natural * scale * g.ratio for g in groups if g.wish.relation in LAYERED and g.wish.other is not None)
+        wide += sum(
+            0.35 * g.natural * scale * g.ratio
+            for g in groups
+            if g.wish.relation in LAYERED and g.wish.other is not None
+        )
         factor = min(1.0, (aspect - 2 * EDGE * min(1.0, aspect)) / wide, room / max(c.top + c.sag for c in clusters))
         if factor > 0.999:
             break
@@ -335,7 +355,7 @@ def _build(
 ) -> list[_Cluster]:  # fmt: skip
     """The clusters of a rank, at a scale."""
     for group in _family(row, groups, anchors):
-        group.height = group.natural * scale * SIZES[group.wish.size]
+        group.height, group.spacing = group.natural * scale * SIZES[group.wish.size], 0.0
         _fold(group, aspect, ground)
     clusters = []
     for root in row:
@@ -350,23 +370,30 @@ def _fold(group: _Group, aspect: float, ground: Ground) -> None:
     count, wished = group.wish.count, group.height
     width = 0.94 * (aspect - 2 * EDGE * min(1.0, aspect))
     best = 0.0
-    for columns in range(count, 0, -1):
-        rows = -(-count // columns)
+    for rows in range(1, count + 1):
+        columns = -(-count // rows)
         high = min(wished, width / (group.ratio * (1 + STEP * (columns - 1 + (0.5 if rows > 1 else 0.0)))))
         step = 0.0
         if rows > 1 and group.home == "ground":
-            step = min(0.55 * high, (LOWEST - ground.horizon - 0.02) / (rows - 1))
+            # Rows of people may overlap, or a crowd would be dwarfs; rows of apples would become one.
+            least, depth = (0.28 if not group.about else 0.6), (LOWEST - ground.horizon - 0.02) / (rows - 1)
+            high = min(high, depth / least)
+            step = min((0.55 if not group.about else 0.8) * high, depth)
         elif rows > 1:
             step = 1.04 * high
         tall = high + step * (rows - 1)
         shrink = min(1.0, (SKY if group.home == "air" else 0.9) / tall)
-        if high * shrink > best * (1.35 if rows > 1 else 1.0):
-            best, group.columns, group.row_step = high * shrink, columns, step * shrink
-    group.height = best
+        if high * shrink / 1.4 ** (rows - 1) > best:
+            best = high * shrink / 1.4 ** (rows - 1)
+            group.height, group.columns, group.row_step = high * shrink, columns, step * shrink
 
 
 def _pile(
-    anchor: _Group, cluster: _Cluster, groups: list[_Group], anchors: list[int | None], lean: dict[int, tuple[int, float]]
+    anchor: _Group,
+    cluster: _Cluster,
+    groups: list[_Group],
+    anchors: list[int | None],
+    lean: dict[int, tuple[int, float]],
 ) -> None:
     """Put on the cluster what belongs on, under, above, in or in the hand of `anchor`, and then on that."""
     piled = [g for g in groups if anchors[g.index] == anchor.index and g.wish.relation in PILED]
@@ -387,6 +414,9 @@ def _pile(
                 elif group.about == "clothes" and anchor.about != "clothes":
                     x = ax + 0.22 * anchor.faces * anchor.width
                 rides = isinstance(group.wish.item, Person | Reference) and anchor.about in MOUNTS
+                rides = rides and anchor.concept not in BOATS
+                if group.wish.count == anchor.wish.count > 1 and anchor.rows == 1:
+                    group.columns, group.row_step, group.spacing = anchor.columns, 0.0, anchor.step
                 group.depth = anchor.depth + (-0.001 if rides else 0.001)
                 y = ay - _seat(group, anchor) * anchor.tall
             case "above":
@@ -413,7 +443,7 @@ def _pile(
 def _mount(group: _Group, anchor: _Group, count: int) -> None:
     """Make a group small enough for what it is on, which it shares with `count - 1` others."""
     if isinstance(group.wish.item, Person | Reference) and anchor.about in MOUNTS:
-        _shrink(group, 1.2 * anchor.width / count, (1.35 if anchor.about == "vehicle" else 1.0) * anchor.tall)
+        _shrink(group, 1.2 * anchor.width / count, (1.35 if anchor.about == "vehicle" else 1.05) * anchor.tall)
     elif group.about == "clothes" and anchor.about != "clothes":
         _shrink(group, 0.5 * anchor.width, 0.34 * anchor.tall)
     elif not (isinstance(group.wish.item, Person) and anchor.about == "furniture"):
@@ -437,19 +467,25 @@ def _within(group: _Group, anchor: _Group, ay: float) -> tuple[float, float]:
     if anchor.about in ("plant", "sky", "nature", "structure", "building"):
         _shrink(group, 0.5 * anchor.width, 0.4 * anchor.tall)
         return ay - 0.42 * anchor.tall, anchor.depth + 0.001
+    if anchor.about == "vehicle":
+        boat = anchor.concept in BOATS
+        _shrink(group, 0.75 * anchor.width, (0.55 if boat else 0.9) * anchor.tall)
+        return ay - DECKS.get(anchor.concept, 0.3) * anchor.tall, anchor.depth + (0.001 if boat else -0.001)
     _shrink(group, 0.75 * anchor.width, 0.9 * anchor.tall)
-    low = DECKS.get(anchor.concept, 0.2) if anchor.about == "vehicle" else 0.95
-    return ay - max(low * anchor.tall, 0.95 * anchor.tall - 0.5 * group.tall), anchor.depth - 0.001
+    return ay - (0.95 * anchor.tall - 0.5 * group.tall), anchor.depth - 0.001
 
 
 def _hold(group: _Group, anchor: _Group, way: int, ax: float, ay: float) -> tuple[float, float, float]:
     """The centre, the feet and the depth of a group in someone's hand, or, of what is light, over it."""
     if group.concept in CANOPIES:
-        _shrink(group, 1.5 * anchor.width, 0.5 * anchor.height)
-        return ax + 0.12 * way * anchor.width, ay - 0.72 * anchor.height, anchor.depth - 0.001
+        _shrink(group, 2.2 * anchor.width, 0.55 * anchor.height)
+        return ax + 0.12 * way * anchor.width, ay - 0.68 * anchor.height, anchor.depth - 0.001
+    if anchor.about:
+        _shrink(group, 0.6 * anchor.height, 0.5 * anchor.height)
+        return ax + 0.38 * way * anchor.width, ay - 0.02, anchor.depth + 0.001
     _shrink(group, 0.6 * anchor.height, 0.42 * anchor.height)
     x = ax + way * (0.42 * anchor.width + 0.18 * group.width)
-    return x, ay - (0.5 if group.concept in LIGHT else 0.33) * anchor.height, anchor.depth + 0.001
+    return x, ay - (0.62 if group.concept in LIGHT else 0.33) * anchor.height, anchor.depth + 0.001
 
 
 def _shrink(group: _Group, width: float, height: float) -> None:
@@ -537,7 +573,11 @@ def _launch(clusters: list[_Cluster], water: float, bank: Bank, rng: random.Rand
     """Move what swims from the ground to the water."""
     for cluster in clusters:
         root = cluster.root
-        if root.home == "ground" and isinstance(root.wish.item, Thing) and bank[root.wish.item.concept].surface == "water":
+        if (
+            root.home == "ground"
+            and isinstance(root.wish.item, Thing)
+            and bank[root.wish.item.concept].surface == "water"
+        ):
             if root.concept in SEABED or root.about == "marine":
                 continue
             lift = root.y - max(water + rng.uniform(-0.03, 0.03), min(root.y, cluster.top + EDGE))
@@ -643,9 +683,10 @@ def _items(group: _Group, groups: list[_Group], aspect: float, rng: random.Rando
     if group.faces and not crowded and abs(aside) > 0.12 and rng.random() < 0.8:
         flip = flip != (group.faces * aside > 0)  # look towards the middle
     for k in range(wish.count):
-        row, column = divmod(k, group.columns)
-        in_row = min(group.columns, wish.count - row * group.columns)
-        step = group.height * group.ratio * STEP
+        row, column = divmod(k + group.rows * group.columns - wish.count, group.columns)  # the last row is full
+        missing = group.rows * group.columns - wish.count if row == 0 else 0
+        in_row, column = group.columns - missing, column - missing
+        step = group.step
         crowd = wish.count > 1
         stagger = (0.25 if row % 2 else -0.25) * step if group.rows > 1 and in_row == group.columns else 0.0
         x = group.x + (column - (in_row - 1) / 2) * step + stagger + (rng.uniform(-0.02, 0.02) * step if crowd else 0.0)

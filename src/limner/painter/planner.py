@@ -14,9 +14,10 @@ from limner.painter.bank import Bank
 from limner.painter.composition import arrange
 from limner.painter.places import KINDS
 from limner.painter.planner_casting import Dice, cast_all
-from limner.painter.planner_reading import Lexicon, Reading, read, settle, tag
+from limner.painter.planner_chunks import Lexicon, settle, tag
+from limner.painter.planner_reading import Reading, read
 from limner.painter.planner_words import tokens
-from limner.painter.scene import Item, Reference, Scene, Style
+from limner.painter.scene import Item, Place, Reference, Scene, Style
 from limner.painter.words import ACCEPT, Words
 
 LOOKED_UP = 6  # unknown nouns of one prompt that are looked up by meaning, so that no prompt takes long

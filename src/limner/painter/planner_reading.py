@@ -1,7 +1,7 @@
 """Reading a prompt: what it names, what each is like, how they stand to each other, and where it all is.
 
-Three passes, none of which makes a choice: `tag` cuts the text into chunks by the longest phrases known, `settle` decides from the
-neighbours what ambiguous chunks are, and `read` walks the noun phrases and binds adjectives, clothes, poses and relations to them.
+Nothing is chosen here: what a prompt leaves open stays open. The chunks of `planner_chunks` are walked from left to right, noun
+phrase by noun phrase, and adjectives, clothes, poses and relations are bound to what they are about.
 """
 
 from __future__ import annotations
@@ -11,57 +11,31 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from limner.painter.bank import Bank, singular_phrase
-from limner.painter.planner_words import LONGEST, MARKS, STOPS, VOCABULARY, Kind, Word, phrase
+from limner.painter.planner_chunks import HEADS, OPENERS, Chunk
+from limner.painter.planner_words import STOPS, VOCABULARY, Word, phrase
 
 MOST_MENTIONS = 8
 MOST_OF_ONE = 20
-PLURALS: frozenset[Kind] = frozenset({"person", "garment", "subject", "feature"})
-HEADS: frozenset[Kind] = frozenset({"noun", "person", "subject", "garment", "feature"})
-OPENERS: frozenset[Kind] = frozenset({"article", "their", "count", "adjective"})
 SETTINGS = ("place", "time", "weather", "style", "frame")
 LOOKS = ("age", "build", "skin", "hair", "hair_colour", "beard", "glasses", "hat", "top", "expression", "pose", "size")
 CLOTHES = {"top": "top_colour", "bottom": "bottom_colour", "hat": "hat_colour"}
 HAIR_COLOURS = {
-    "yellow": "blonde",
-    "gold": "blonde",
-    "beige": "blonde",
-    "orange": "red",
-    "silver": "grey",
-    "navy": "blue",
-    "teal": "blue",
-}
+    "yellow": "blonde", "gold": "blonde", "beige": "blonde", "orange": "red", "silver": "grey", "navy": "blue", "teal": "blue",
+}  # fmt: skip
 SKINS = {
-    "white": "light",
-    "black": "dark",
-    "brown": "brown",
-    "beige": "tan",
-    "gold": "tan",
-    "pale": "pale",
-    "dark": "dark",
-}
-TINTS = frozenset({"light", "dark", "pale", "bright", "deep", "pastel", "soft", "vivid", "muted"})
+    "white": "light", "black": "dark", "brown": "brown", "beige": "tan", "gold": "tan", "pale": "pale", "dark": "dark",
+}  # fmt: skip
 HELD = ("tiny", "small")  # sizes of what a person who is "with" it holds
-
+INVERSE = ("with", "holding", "riding", "holds", "between", "below", "fills")  # say where the second is, or do more
+VESSELS = frozenset(
+    {
+        "bowl-with-spoon", "basket", "package", "bucket", "wastebasket", "shopping-cart", "teacup-without-handle", "jar",
+        "amphora", "pot-of-food", "bouquet", "luggage", "money-bag", "wrapped-gift", "backpack", "shopping-bags",
+    }
+)  # fmt: skip
 ANIMATE = frozenset({"animal", "animal-head", "insect", "figure", "fantasy"})
 
 Finder = Callable[[str], str | None]  # the concept for a word that nobody knows, or None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A word or phrase of the prompt."""
-
-    text: str
-    word: Word
-    concept: str | None = None  # the drawing that it names, where it can be a noun
-    plural: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        return self.word.kind
-
-    def says(self, fact: str) -> str | None:
-        return self.word.facts.get(fact)
 
 
 @dataclass(slots=True)
@@ -93,125 +67,6 @@ class Reading:
     def waste(self, text: str) -> None:
         if text and text not in self.unused:
             self.unused.append(text)
-
-
-class Lexicon:
-    """All phrases that are known: the tables' and the names of the bank's drawings."""
-
-    def __init__(self, bank: Bank) -> None:
-        self.bank = bank
-        self._nouns = bank.words
-        self._longest: dict[str, int] = {}
-        for key in (*VOCABULARY, *(k.replace("'s", " 's") for k in bank.words)):
-            parts = key.split()
-            self._longest[parts[0]] = min(LONGEST, max(len(parts), self._longest.get(parts[0], 1)))
-
-    def find(self, parts: list[str], counted: bool) -> Chunk | None:
-        """The chunk that these tokens are together, or None. Where they were counted, a plural is of its singular."""
-        key = phrase(parts)
-        noun = key.replace(" 's", "'s")
-        one = singular_phrase(noun)
-        concept = self._nouns.get(noun)
-        if concept is None or (counted and one in self._nouns):
-            concept = self._nouns.get(one)
-        word = VOCABULARY.get(key)
-        if concept is None and word is not None:
-            concept = word.facts.get("concept")
-        plural = one != noun and noun not in self._nouns
-        if (
-            word is None
-            and one != noun
-            and (known := VOCABULARY.get(phrase(one.replace("'s", " 's").split())))
-            and known.kind in PLURALS
-        ):
-            word, plural = known, True
-        if word is None and concept is not None:
-            word = Word("noun", {})
-        return Chunk(noun, word, concept, plural or (counted and one != noun)) if word else None
-
-    def reach(self, token: str) -> int:
-        return self._longest.get(token, 1)
-
-
-def tag(tokens: Sequence[str], lexicon: Lexicon) -> list[Chunk]:
-    """Cut tokens into the longest phrases known."""
-    chunks: list[Chunk] = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        counted = bool(chunks) and chunks[-1].kind in ("count", "adjective")
-        found, size = None, 0
-        if token in MARKS:
-            found, size = Chunk(token, Word("comma", {})), 1
-        elif (
-            token in TINTS
-            and at + 1 < len(tokens)
-            and _colour(tokens[at + 1])
-            and not _colour(phrase(list(tokens[at : at + 2])))
-        ):
-            found, size = Chunk(token, Word("quiet", {})), 1
-        else:
-            for size in range(min(lexicon.reach(token), len(tokens) - at), 0, -1):
-                if found := lexicon.find(list(tokens[at : at + size]), counted):
-                    break
-        if found is None:
-            size = 1
-            number = token.isascii() and token.isdigit()
-            found = Chunk(token, Word("count", {"count": token}) if number else Word("unknown", {}))
-            if number and (years := _age(tokens[at + 1 : at + 3], int(token))):
-                found, size = Chunk(phrase(list(tokens[at : at + 3])), Word("adjective", {"age": years})), 3
-        chunks.append(found)
-        at += size
-    return chunks
-
-
-def _colour(text: str) -> bool:
-    word = VOCABULARY.get(text)
-    return word is not None and "colour" in word.facts
-
-
-def _age(after: Sequence[str], number: int) -> str | None:
-    if list(after) not in (["years", "old"], ["year", "old"]):
-        return None
-    return "child" if number <= 12 else "elder" if number >= 60 else "adult"
-
-
-def settle(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Decide by their neighbours whether words that can also be nouns are nouns."""
-    settled: list[Chunk] = []
-    for at, chunk in enumerate(chunks):
-        before = settled[-1] if settled else None
-        after = chunks[at + 1] if at + 1 < len(chunks) else None
-        if chunk.concept is not None and chunk.kind != "noun" and _is_noun(chunk, before, after, settled):
-            chunk = replace(chunk, word=Word("noun", chunk.word.facts if chunk.kind in ("place", "setting") else {}))
-        settled.append(chunk)
-    return settled
-
-
-def _is_noun(chunk: Chunk, before: Chunk | None, after: Chunk | None, settled: Sequence[Chunk]) -> bool:
-    opened = before is not None and before.kind in OPENERS
-    match chunk.kind:
-        case "stop" | "quiet":
-            return opened and (after is None or after.text != "of")
-        case "adjective":
-            continued = after is not None and (
-                after.kind in HEADS | {"adjective", "unknown", "place"} or after.text == "and"
-            )
-            told = before is not None and (before.kind == "copula" or before.text == "in")
-            return (
-                not continued
-                and not told
-                and (before is None or before.kind in OPENERS | {"comma", "relation", "and", "quiet"})
-            )
-        case "place":
-            if "hint" not in chunk.word.facts:
-                return False
-            lead = next((c for c in reversed(settled) if c.kind not in OPENERS | {"quiet"}), None)
-            there = lead is not None and lead.says("relation") in ("on", "inside", "beside")
-            return not there and (opened or chunk.plural)
-        case "setting":
-            return before is not None and (before.kind in ("count", "adjective") or before.text in ("a", "an"))
-    return False
 
 
 @dataclass(slots=True)
@@ -357,7 +212,7 @@ class _Reader:
             self._dress(head, specs, self._people())
         elif head.kind == "garment":
             self._garment(head, specs)
-        elif self.wearing and self._people():
+        elif self._people() and (self.wearing or self._listed(head, specs)):
             for spec in specs:
                 self.reading.waste(phrase([*(w.text for w in spec.words), head.text]))
         elif self._reads(head):
@@ -379,6 +234,14 @@ class _Reader:
             if self.wearing and self.last is not None:
                 self.relation = Chunk("wearing", Word("relation", {"relation": "holds"}))
             self._mention(replace(head, word=Word("noun", {})), specs)
+
+    def _listed(self, head: Chunk, specs: list[_Spec]) -> bool:
+        """Whether these are clothes in a list, "red dress, blue boots", that nobody can be drawn in."""
+        worn = head.kind == "noun" and bool(head.concept) and self.bank[head.concept or ""].group == "clothes"
+        free = specs[0].opener is None and specs[0].count is None
+        return (
+            worn and (free or self._theirs(specs)) and (self.relation is None or self.relation.text in ("in", "with"))
+        )
 
     @staticmethod
     def _theirs(specs: list[_Spec]) -> bool:
@@ -461,7 +324,7 @@ class _Reader:
             kind: Literal["thing", "person", "subject"] = "thing"
             if head.kind in ("person", "subject"):
                 kind = "person" if head.kind == "person" else "subject"
-            pointed = spec.opener is not None and spec.opener.text not in ("a", "an")
+            pointed = spec.opener is not None and spec.opener.says("pointed") is not None
             mention = Mention(
                 head.text, kind, head.concept or "", count, pointed, head.word.facts if kind == "person" else {}
             )
@@ -483,7 +346,7 @@ class _Reader:
         if waiting is not self.relation and mentions[new[0]].kind != "thing":
             relation = None  # "holding a ball and a girl": people are not held
         self.carried, self.relation = None, None
-        if relation is None or (not about and relation in ("with", "holding", "riding", "holds", "between")):
+        if relation is None or (not about and relation in INVERSE):
             self.subjects = [*self.subjects, *new] if self.chained else new
             for i in new:
                 if self.fronted and i != self.fronted[1]:
@@ -505,21 +368,22 @@ class _Reader:
         main = mentions[about[0]]
         for i in new:
             if relation == "with":
-                small = mentions[i].concept and self.bank[mentions[i].concept].size in HELD
-                mentions[i].relation = (
-                    "holding" if main.kind != "thing" and small and mentions[i].kind == "thing" else "beside"
-                )
-                mentions[i].other = about[0]
+                mentions[i].relation, mentions[i].other = self._with(main, mentions[i]), about[0]
             elif relation in ("holding", "holds"):
-                hold = main.kind != "thing" and relation == "holding"
+                able = main.kind != "thing" or self.bank[main.concept].group in ANIMATE
+                hold = able and relation == "holding"
                 mentions[i].relation, mentions[i].other = "holding" if hold else "on", about[0]
+            elif relation == "fills":
+                mentions[i].relation, mentions[i].other = "inside", self.last
         if relation == "riding":
             main.relation, main.other = "on", new[0]
+            if mentions[new[0]].count is None:
+                mentions[new[0]].count = main.count  # to each their own
         elif relation == "between":
             self._between(about[0], new)
         elif relation == "below":
             mentions[new[0]].relation, mentions[new[0]].other = "above", about[0]
-        elif relation not in ("with", "holding", "holds"):
+        elif relation not in INVERSE:
             anchor = mentions[new[0]]
             if relation == "inside" and anchor.kind != "thing":
                 relation = "beside"
@@ -527,6 +391,16 @@ class _Reader:
                 relation = "front"  # a house is drawn from outside
             for i in about:
                 mentions[i].relation, mentions[i].other = relation, new[0]
+
+    def _with(self, main: Mention, new: Mention) -> str:
+        """What "with" means: in the hand, on the head, or at the side."""
+        if new.kind != "thing":
+            return "beside"
+        drawing = self.bank[new.concept]
+        if main.kind != "thing":
+            return "holding" if drawing.size in HELD else "beside"
+        wearer = self.bank[main.concept].group in ANIMATE or main.concept.startswith("snowman")
+        return "on" if drawing.group == "clothes" and wearer else "beside"
 
     def _between(self, middle: int, new: list[int]) -> None:
         mentions = self.reading.mentions
@@ -583,6 +457,9 @@ class _Reader:
                 self._pronoun(chunk)
             case "copula":
                 self.chained = False
+            case "stop" if chunk.text == "of" and self.last is not None:
+                if self.reading.mentions[self.last].concept in VESSELS:
+                    self.relation = Chunk("of", Word("relation", {"relation": "fills"}))
             case "not":
                 self.negated = True
             case "comma":
@@ -592,6 +469,7 @@ class _Reader:
             case "place" | "setting":
                 self._setting(chunk)
             case "vain" | "unknown":
+                self._setting(chunk)
                 self.reading.waste(chunk.text)
             case "count" if chunk.text[0].isdigit():
                 self.reading.waste(chunk.text)

@@ -1,10 +1,13 @@
-"""The planner's words: how a prompt is cut into them, and what each means. The words themselves are in planner_words.txt."""
+"""The planner's words: how a prompt is cut into them, and what each means.
+
+The words themselves are in planner_words.txt, those of five other languages in planner_tongues.txt.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +18,10 @@ Kind = Literal[
     "relation", "wear", "not", "pronoun", "copula", "and", "comma", "stop", "quiet", "vain", "unknown",
 ]  # fmt: skip
 
+Language = Literal["zh", "es", "fr", "de", "ja"]
+
 TABLE = Path(__file__).with_name("planner_words.txt")
+TONGUES = Path(__file__).with_name("planner_tongues.txt")
 LONGEST = 7  # tokens in a phrase
 _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]"  # Chinese and Japanese, sign by sign: the longest phrase wins later
@@ -36,9 +42,28 @@ class Word:
     facts: Mapping[str, str]
 
 
+# Chinese and Japanese put "on", "in" and their like behind the noun; English ones go before it.
+_AFTER = (
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:上面|上方|上)"), r" on \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:下面|下方|下)"), r" under \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:左边|左侧|左)"), r" to the left of \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:右边|右侧|右)"), r" to the right of \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:旁边|身边)"), r" next to \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:后面|后)"), r" behind \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:前面|前)"), r" in front of \1 "),
+    (re.compile(r"在([^，。、在]{1,8}?)的?(?:里面|里|中)"), r" in \1 "),
+    (re.compile(r"([^，。、のと]{1,8})の上[にでの]?"), r" on \1 "),
+    (re.compile(r"([^，。、のと]{1,8})の下[にでの]?"), r" under \1 "),
+    (re.compile(r"([^，。、のと]{1,8})の(?:隣|横)[にでの]?"), r" next to \1 "),
+    (re.compile(r"([^，。、のと]{1,8})の中[にでの]?"), r" in \1 "),
+)  # fmt: skip
+
+
 def tokens(text: str) -> list[str]:
     """Words, numbers and marks of a text, in lower case and compatibility form; hyphens part words as spaces do."""
     plain = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    for pattern, english in _AFTER:
+        plain = pattern.sub(english, plain)
     return _TOKEN.findall(_GLUED.sub(" ", plain))
 
 
@@ -47,27 +72,55 @@ def phrase(parts: list[str]) -> str:
     return " ".join(parts)
 
 
-def _rows(text: str) -> Iterator[tuple[str, Word]]:
-    kind = ""
-    for line in text.splitlines():
+def _rows(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Section, word and meaning of each word in a table."""
+    section = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
-            kind = line.strip("[]")
-            if kind not in get_args(Kind):
-                raise ValueError(f"{TABLE.name} has a section [{kind}], which is no kind of word.")
+            section = line.strip("[]")
         elif line and not line.startswith("#"):
-            words, _, facts = line.partition("|")
-            said = MappingProxyType(dict(fact.split("=", 1) for fact in facts.split()))
+            words, _, meaning = line.partition("|")
             for word in words.split(","):
-                yield phrase(tokens(word)), Word(cast("Kind", kind), said)
+                yield section, phrase(tokens(word)), meaning.strip()
 
 
-def _vocabulary(text: str) -> Mapping[str, Word]:
+def _vocabulary() -> Mapping[str, Word]:
     known: dict[str, Word] = {}
-    for words, word in _rows(text):
+    for kind, words, meaning in _rows(TABLE):
+        if kind not in get_args(Kind):
+            raise ValueError(f"{TABLE.name} has a section [{kind}], which is no kind of word.")
         if words in known:
-            raise ValueError(f"{TABLE.name} has {words!r} as {known[words].kind} and again as {word.kind}.")
-        known[words] = word
+            raise ValueError(f"{TABLE.name} has {words!r} as {known[words].kind} and again as {kind}.")
+        facts = dict(fact.split("=", 1) for fact in meaning.split())
+        known[words] = Word(cast("Kind", kind), MappingProxyType(facts))
     return MappingProxyType(known)
 
 
-VOCABULARY = _vocabulary(TABLE.read_text(encoding="utf-8"))
+def _tongues(
+    vocabulary: Mapping[str, Word],
+) -> tuple[Mapping[Language, Mapping[str, Word]], Mapping[Language, frozenset[str]]]:
+    words: dict[Language, dict[str, Word]] = {language: {} for language in get_args(Language)}
+    marks: dict[Language, frozenset[str]] = {}
+    for section, word, meaning in _rows(TONGUES):
+        language = cast("Language", section)
+        if word == "marks":
+            marks[language] = frozenset(m.strip() for m in meaning.split(","))
+        else:
+            words[language][word] = vocabulary[phrase(tokens(meaning))]
+    return MappingProxyType(words), MappingProxyType(marks)
+
+
+VOCABULARY = _vocabulary()
+FOREIGN, MARKS_OF = _tongues(VOCABULARY)
+
+
+def language_of(parts: Sequence[str]) -> Language | None:
+    """The language of a text, by its script or its small words; None is English."""
+    if any("\u3040" <= part <= "\u30ff" for part in parts):
+        return "ja"
+    if any("\u3400" <= part <= "\u9fff" for part in parts):
+        return "zh"
+    counts = {language: sum(part in marks for part in parts) for language, marks in MARKS_OF.items()}
+    english = sum(part in ("a", "an", "the", "of", "with", "and", "on", "in", "at") for part in parts)
+    best = max(counts, key=lambda language: counts[language])
+    return best if counts[best] > english else None

@@ -148,7 +148,9 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], Path]:
         found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     except FileNotFoundError as error:
         raise ModelUnusable(f"The model file {error.filename} is missing. {again}") from error
-    except (ValueError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise ModelUnusable(f"The model file {error.filename} cannot be read: {error.strerror}. {again}") from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelUnusable(f"{folder / 'meta.json'} is not a model's meta.json. {again}") from error
     if meta.get("kind") != "limner-denoiser" or meta.get("format") != FORMAT:
         raise ModelUnusable(f"{folder} holds {meta.get('kind')!r} of format {meta.get('format')}, not a denoiser of format {FORMAT}. {again}")

@@ -62,6 +62,8 @@ KINDS: dict[Place, Kind] = {
     "snow": Kind(wild.snow, 0.56, 0.85),
     "park": Kind(settled.park, 0.55, 0.85),
 }
+# How much of a place's light falls on things: with all of it a white shirt at sunset is no longer white.
+ON_THINGS = 0.5
 # Grounds for a plain place where no colour is asked for.
 PLAIN = ("#f4e3c8", "#cfe6ee", "#f6d6d2", "#d9e8cf", "#dfd8ee", "#f7e7b4", "#cfdcec", "#f3d9c0")
 
@@ -86,6 +88,7 @@ def draw(place: Place, time: Time, weather: Weather, aspect: float, variant: int
     lasting, hourly = Random(f"{place} {variant}"), Random(f"{place} {variant} {time} {weather}")  # noqa: S311 - no secrets
     sheet = Sheet(sky, 1000 * aspect, lasting, hourly, kind.indoors)
     kind.paint(sheet)
-    r, g, b = (round(min(1.2, v), 4) for v in lit(sky.lamp if kind.indoors else sky.light, kind.tint))
+    light = lit(sky.lamp if kind.indoors else sky.light, kind.tint)
+    r, g, b = (round(min(1.2, 1 + ON_THINGS * (v - 1)), 4) for v in light)
     body, front = "".join(sheet.body), "".join(sheet.front)
     return Backdrop(body, front, kind.ground, kind.horizon, (r, g, b), sheet.sun, kind.surface)

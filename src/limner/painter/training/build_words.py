@@ -34,7 +34,7 @@ from limner.painter.words import DEFAULT, DIM, FILES, FORMAT, MAX_TOKENS, Words,
 
 LAYERS, HEADS = 6, 12
 PROMPT_WORDS = Path(__file__).with_name("prompt_words.txt")
-FREQUENT = 6000  # whole words kept for being frequent; the vocabulary lists them by frequency
+FREQUENT = 5600  # whole words kept for being frequent; the vocabulary lists them by frequency
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ALIKE = 0.99  # least cosine between a caption's sentence by the float network and by the shipped one
 Weights = Mapping[str, Tensor]

@@ -22,7 +22,10 @@ XLINK = "{http://www.w3.org/1999/xlink}href"
 COLOURS = ("fill", "stroke", "stop-color")
 OPACITIES = {"fill": "fill-opacity", "stroke": "stroke-opacity", "stop-color": "stop-opacity"}
 NAMES = {"red": "ff0000", "orange": "ffa500", "gray": "808080", "grey": "808080", "silver": "c0c0c0", "white": "ffffff"}
-DRAWN = set("svg path ellipse rect circle g defs clipPath linearGradient radialGradient stop use".split(" "))
+DRAWN = {
+    "svg", "path", "ellipse", "rect", "circle", "g", "defs", "clipPath", "linearGradient", "radialGradient", "stop",
+    "use",
+}  # fmt: skip
 Box = tuple[float, float, float, float]
 
 

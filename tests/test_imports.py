@@ -1,0 +1,186 @@
+"""Who may import whom. Read from the source, so that imports inside functions count too."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import limner
+
+ROOT = Path(limner.__file__).parent
+
+LAYERS = ("cli", "api", "service", "backends", "engine", "pipelines", "painter", "runtime")
+"""Each imports those after it and never one before it."""
+
+NOUNS = {"limner", "limner.errors", "limner.config", "limner.engine.core"}
+"""Plain data that every layer speaks of; they import nothing but each other."""
+
+SERVICES_OWN = ("decode", "fetch", "imaging", "prompts", "references", "safety", "storage")
+"""What the service does its work with, beside the engine. Besides it and each other, only these use them:"""
+
+OTHER_USERS = {
+    "limner.api.contract": {"limner.references"},  # a reference's forms, to plain text
+    "limner.api.files": {"limner.imaging"},  # PNG and WebP of a stored JPEG
+    "limner.api.health": {"limner.references"},  # the counters of refusals
+    "limner.cli": {"limner.imaging", "limner.storage.blobs"},  # it builds a service of its own
+}
+
+HEAVY = {
+    "torch": ("limner.runtime.torch", "limner.pipelines.", "limner.painter.training."),
+    "onnx": ("limner.painter.training.",),
+    "onnxscript": ("limner.painter.training.",),
+    "resvg_py": ("limner.painter.training.",),
+    "safetensors": ("limner.runtime.torch", "limner.painter.training."),
+    "ray": ("limner.backends.ray_serve",),
+    "openvino": ("limner.runtime.openvino", "limner.painter.fullsize"),  # the second is a graph of its operations
+    "fastapi": ("limner.api.",),
+    "starlette": ("limner.api.",),
+    "uvicorn": ("limner.cli",),
+    "typer": ("limner.cli",),
+}
+"""Packages that are large or belong to one layer, and the modules that may import them. Ends in a dot: all below it."""
+
+WITHOUT_TORCH = "limner.pipelines.painter"
+"""The pipeline that the core install runs, which has no torch."""
+
+Import = tuple[str, str]
+"""Importing module, imported module or name."""
+
+
+def module_of(path: Path) -> str:
+    parts = ("limner", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(source: str, module: str, modules: set[str]) -> Iterator[str]:
+    """Every module that `source` imports anywhere in it: `from limner import x` names limner.x where that is one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            assert node.module is not None
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in modules else node.module
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            first = node.args[0] if node.args else None
+            assert isinstance(first, ast.Constant), f"{module} imports a name that is computed"
+            yield str(first.value)
+
+
+@pytest.fixture(scope="module")
+def imports() -> list[Import]:
+    paths = {module_of(path): path for path in ROOT.rglob("*.py")}
+    assert {"limner.service", "limner.api.app", "limner.pipelines.painter", "limner.runtime.openvino"} <= set(paths)
+    return [
+        (module, name)
+        for module, path in sorted(paths.items())
+        for name in imports_of(path.read_text("utf-8"), module, set(paths))
+    ]
+
+
+def part(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_the_reader_finds_imports_wherever_they_stand() -> None:
+    source = (
+        "import torch.nn as nn\nfrom limner import errors, Missing\nfrom limner.api import app\n"
+        "def f():\n    from ray import serve\n    importlib.import_module('onnx')\n"
+        "if TYPE_CHECKING:\n    import limner.cli\n"
+    )
+    found = list(imports_of(source, "limner.x", {"limner.errors", "limner.api.app", "limner.cli"}))
+    assert sorted(found) == ["limner", "limner.api.app", "limner.cli", "limner.errors", "onnx", "ray", "torch.nn"]
+
+
+def test_layers_import_downwards_only(imports: list[Import]) -> None:
+    upwards = [
+        (module, name)
+        for module, name in imports
+        if part(module) in LAYERS and part(name) in LAYERS and name.startswith("limner.")
+        if not module.startswith("limner.painter.training.")
+        if name not in NOUNS and LAYERS.index(part(name)) < LAYERS.index(part(module))
+    ]
+    assert upwards == []
+
+
+def test_every_module_belongs_to_a_layer_or_to_the_service(imports: list[Import]) -> None:
+    known = {*LAYERS, *SERVICES_OWN, "logs", *(part(noun) for noun in NOUNS)}
+    assert {part(module) for module, _ in imports} <= known
+
+
+def test_nouns_import_nothing_but_nouns(imports: list[Import]) -> None:
+    assert [(m, n) for m, n in imports if m in NOUNS and n.startswith("limner") and n not in NOUNS] == []
+
+
+def test_what_the_service_works_with_is_used_by_the_service_and_named_others_alone(imports: list[Import]) -> None:
+    others = [
+        (module, name)
+        for module, name in imports
+        if part(name) in SERVICES_OWN and name.startswith("limner.")
+        if part(module) not in ("service", *SERVICES_OWN) and name not in OTHER_USERS.get(module, set())
+    ]
+    assert others == []
+    back = [(m, n) for m, n in imports if part(m) in SERVICES_OWN and n.startswith("limner") and n not in NOUNS]
+    assert [(m, n) for m, n in back if part(n) not in SERVICES_OWN] == []
+
+
+def test_each_named_exception_is_still_needed(imports: list[Import]) -> None:
+    assert [(m, n) for m, names in OTHER_USERS.items() for n in names if (m, n) not in imports] == []
+
+
+def test_heavy_packages_are_imported_where_they_belong_alone(imports: list[Import]) -> None:
+    for package, homes in HEAVY.items():
+        users = {module for module, name in imports if name.partition(".")[0] == package}
+        strays = {user for user in users if not any(user == h or (h[-1] == "." and user.startswith(h)) for h in homes)}
+        assert strays == set(), package
+    assert (WITHOUT_TORCH, "torch") not in imports
+    assert ("limner.runtime.openvino", "openvino") in imports  # else nothing was looked at
+
+
+def test_the_scheduler_and_the_samplers_are_plain_arithmetic(imports: list[Import]) -> None:
+    plain = {"limner.engine.core", "numpy", "numpy.typing", *sys.stdlib_module_names}
+    for module in ("limner.engine.scheduler", "limner.engine.samplers"):
+        assert {n for m, n in imports if m == module and n.partition(".")[0] not in plain and n not in plain} == set()
+
+
+def test_training_is_imported_by_training_alone_and_knows_no_api(imports: list[Import]) -> None:
+    training = "limner.painter.training"
+    assert [(m, n) for m, n in imports if n.startswith(training) and not m.startswith(training)] == []
+    above = {"cli", "api", "service", "backends"}
+    assert [(m, n) for m, n in imports if m.startswith(training) and part(n) in above and n.startswith("limner.")] == []
+
+
+def imported_by(command: list[str], folder: Path) -> set[str]:
+    """The top-level packages that a command really imports."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=folder, env=plain | {"PYTHONPROFILEIMPORTTIME": "1"}
+    )
+    found = {name.partition(".")[0] for name in re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)}
+    assert {"limner", "typer"} <= found
+    return found
+
+
+def test_help_imports_nothing_that_is_slow(tmp_path: Path) -> None:
+    found = imported_by([str(Path(sys.executable).with_name("limner")), "--help"], tmp_path)
+    assert found.isdisjoint({"openvino", "fastapi", "numpy", "PIL", "skia", "pydantic", "uvicorn", "tokenizers"})
+
+
+def test_painting_needs_no_part_of_another_install_than_the_core(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("limner")), "generate", "a red fox", "--seed", "1", "-o", "fox.jpg"]
+    found = imported_by(command, tmp_path)
+    assert (tmp_path / "fox.jpg").stat().st_size > 1000
+    assert {"openvino", "skia", "tokenizers"} <= found
+    assert found.isdisjoint({"torch", "ray", "onnx", "onnxscript", "safetensors", "resvg_py", "fastapi", "uvicorn"})
