@@ -251,7 +251,8 @@ def test_an_unforeseen_failure_is_logged_with_its_traceback_and_without_the_prom
 
 def test_a_failed_batch_is_tried_once_more_request_by_request() -> None:
     desk = Desk(TinyPipeline(max_batch=6))
-    desk.submit(*(request(name, steps=1, guidance=2.0) for name in ("a", "b")))
+    for name in ("a", "b"):
+        desk.submit(request(name, steps=1, guidance=2.0))
     desk.submit(request("bad", prompt="explode in evaluate", steps=1, guidance=2.0))
     desk.engine.step()  # a alone, and it is done
     desk.engine._encode("bad")

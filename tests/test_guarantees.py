@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -184,8 +183,7 @@ def test_it_gives_the_same_bytes_while_nine_others_of_other_sizes_are_painted(
     paint(0, FOX)
     for thread in others:
         thread.join()
-    assert set(order[:-1]) - {0}, "the fox was painted first"
-    assert order[0] != 0 or len(order) == 10
+    assert order.index(0) > 0, "none of the others was painted before the fox, so they may not have been together"
     assert [painted[number] for number in range(10)] == alone
 
 
@@ -273,7 +271,6 @@ def test_a_second_service_on_the_same_port_says_so_in_a_sentence(service: Runnin
 
 
 def test_a_full_disk_is_a_sentence_for_links_and_no_matter_for_base64(tmp_path: Path) -> None:
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] in (resource.RLIM_INFINITY, *range(2**20, 2**62))
     with running(tmp_path, limit=8192) as service:
         order = {"prompt": "a fox", "width": 512, "height": 512}
         reply = service.call(**order, response_format="url").json()
@@ -302,7 +299,12 @@ FOLDERS: dict[str, tuple[Path, Callable[[Path], object]]] = {
     "words": (PACKAGE / "painter" / "weights" / "words", Words.load),
     "bank": (PACKAGE / "painter" / "bank", Bank.load),
 }
-MODEL_FILES = [(part, path.name) for part, (folder, _) in FOLDERS.items() for path in sorted(folder.iterdir()) if path.suffix != ".md"]
+MODEL_FILES = [
+    (part, path.name)
+    for part, (folder, _) in FOLDERS.items()
+    for path in sorted(folder.iterdir())
+    if path.suffix != ".md"  # the model card, which nobody reads but people
+]
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: path.unlink(),
@@ -336,7 +338,9 @@ def test_a_damaged_model_file_is_a_sentence_that_names_it(tmp_path: Path, part: 
     assert "nstall Limner again" in refused.value.message
 
 
-@pytest.mark.parametrize("meta", [[], "text", None, {}, {"sha256": {}}, {"sha256": []}, {"sha256": {"x": 1}}, {"format": 99}])
+@pytest.mark.parametrize(
+    "meta", [[], "text", None, {}, {"sha256": {}}, {"sha256": []}, {"sha256": {"x": 1}}, {"format": 99}]
+)
 @pytest.mark.parametrize("part", FOLDERS)
 def test_a_meta_of_another_kind_is_refused(tmp_path: Path, part: str, meta: object) -> None:
     folder, load = FOLDERS[part]

@@ -36,6 +36,7 @@ HEAVY = {
     "torch": ("limner.runtime.torch", "limner.pipelines.", "limner.painter.training."),
     "onnx": ("limner.painter.training.",),
     "onnxscript": ("limner.painter.training.",),
+    "cv2": ("limner.painter.training.",),
     "resvg_py": ("limner.painter.training.",),
     "safetensors": ("limner.runtime.torch", "limner.painter.training."),
     "ray": ("limner.backends.ray_serve",),

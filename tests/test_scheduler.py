@@ -21,9 +21,16 @@ class Floor:
         self.owner: dict[str, str] = {}
 
     def add(
-        self, name: str, evaluations: int, tenant: str = "", cost: float = 1.0, rows: int = 1, **admission: Any
+        self,
+        name: str,
+        evaluations: int,
+        tenant: str = "",
+        cost: float = 1.0,
+        rows: int = 1,
+        call: str | None = None,
+        **admission: Any,
     ) -> None:
-        self.scheduler.add(name, tenant)
+        self.scheduler.add(name, tenant, call)
         self.admit(name, tenant, evaluations, cost, rows, **admission)
 
     def admit(
@@ -82,6 +89,45 @@ def test_least_remaining_counts_cost_and_not_steps_alone() -> None:
     floor.add("small", 20, cost=1)
     floor.serve_all()
     assert floor.finished == ["small", "large"]
+
+
+def test_a_call_for_one_picture_overtakes_an_earlier_call_for_nine() -> None:
+    floor = Floor()
+    for k in range(9):
+        floor.add(f"nine-{k}", 4, call="nine")
+    for _ in range(2):
+        floor.serve()
+    floor.add("one", 4)
+    floor.serve_all()
+    assert floor.finished.index("one") <= 1
+    assert floor.finished[-1] == "nine-8"
+    assert [name for name in floor.finished if name != "one"] == [f"nine-{k}" for k in range(9)]
+
+
+def test_a_call_of_which_little_is_left_goes_before_a_larger_new_one() -> None:
+    floor = Floor()
+    for k in range(3):
+        floor.add(f"old-{k}", 4, call="old")
+    while len(floor.finished) < 2:
+        floor.serve()
+    for k in range(2):
+        floor.add(f"new-{k}", 4, call="new")
+    floor.serve_all()
+    assert floor.finished == ["old-0", "old-1", "old-2", "new-0", "new-1"]
+
+
+def test_the_smallest_call_is_encoded_first_and_within_it_the_oldest() -> None:
+    scheduler = Scheduler()
+    for name, call in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c", None)):
+        scheduler.add(name, "", call)
+    order = []
+    while (name := scheduler.next_waiting()) is not None:
+        order.append(name)
+        scheduler.admit(name, key="key", cost=1.0, evaluations=1, rows=1, max_batch=1)
+    assert order == ["c", "b1", "b2", "a1", "a2", "a3"]
+    for name in order:
+        scheduler.remove(name)
+    assert scheduler.idle
 
 
 def test_equals_are_served_in_the_order_of_arrival() -> None:

@@ -96,7 +96,6 @@ def serve(
 def _server(config: uvicorn.Config, service: Service) -> uvicorn.Server:
     """A server that, when it is stopped, gives calls GRACE_SECONDS and then answers them with what is painted."""
     import asyncio
-    import socket
 
     import uvicorn
 

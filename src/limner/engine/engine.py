@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -136,7 +136,7 @@ class Engine:
             if len(tasks) < len(requests) or not tasks.keys().isdisjoint(self._tasks):
                 raise ValueError("the id of a request is in use")
             self._tasks |= tasks
-            self._inbox.put(lambda: self._add(tasks.values()))
+            self._inbox.put(lambda: self._add(list(tasks.values())))
 
     def cancel(self, request_id: str) -> None:
         """End a request as Cancelled once the turn in progress is over. One that is unknown or has ended is ignored."""
@@ -185,10 +185,10 @@ class Engine:
                 return
             message()
 
-    def _add(self, tasks: Iterable[Task]) -> None:
+    def _add(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.request.id in self._tasks:  # else the loop failed before it came to this one
-                self.scheduler.add(task.request.id, task.request.tenant)
+                self.scheduler.add(task.request.id, task.request.tenant, call=tasks[0].request.id)
                 self._emit(task, Queued(task.request.id, task.ahead))
 
     def _cancel(self, request_id: str) -> None:

@@ -5,8 +5,9 @@ conditional and unconditional, which may share a batch or not. The policy, in th
 
 1. Between tenants, the one that was served least goes first, where service is rows times cost and a tenant that was
    idle saves up no credit (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
-2. Within a tenant, the request with the least work left goes first, so a short one is never stuck behind a long one;
-   but a fourth of the tenant's service goes to its oldest, which is thus done after at most four times its own work.
+2. Within a tenant, the call with the least work left goes first, so a short one is never stuck behind a long one, be it
+   of many steps or of many pictures; but a fourth of the tenant's service goes to its oldest request, which is thus
+   done after at most four times its own work.
 3. Whoever shares the first one's key rides along in the same order, up to the pipeline's batch, and is charged alike.
 
 Ties go by arrival, so that the same calls give the same order.
@@ -34,23 +35,41 @@ class Turn(NamedTuple):
 class _Running:
     id: str
     tenant: _Tenant
+    call: _Call
     arrival: int
     key: Hashable
     cost: float  # of one row
     rows: int  # of one evaluation
-    left: int  # rows still to serve
+    whole: int  # rows from beginning to end
+    left: int  # of them still to serve
     max_batch: int
     passed: float = 0.0  # cost served to its tenant's others, while it was the oldest, since it was served itself
 
     def work(self) -> tuple[float, int]:
-        return self.left * self.cost, self.arrival
+        """What its call has left, where the call's other requests are taken to be as long as this one."""
+        return ((self.call.requests - 1) * self.whole + self.left) * self.cost, self.arrival
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """Requests that were made together, and are answered together."""
+
+    requests: int = 0  # that are here
+
+
+class _Waiting(NamedTuple):
+    arrival: int
+    call: _Call
+
+    def work(self) -> tuple[int, int]:
+        return self.call.requests, self.arrival
 
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
     name: str
     served: float  # virtual time: cost served, as if it had been active from the beginning
-    waiting: dict[str, int] = field(default_factory=dict)  # id to arrival, oldest first
+    waiting: dict[str, _Waiting] = field(default_factory=dict)  # oldest first
     running: dict[str, _Running] = field(default_factory=dict)  # oldest first, as they are admitted in this order
 
     @property
@@ -87,7 +106,8 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant] = {}
-        self._owner: dict[str, _Tenant] = {}  # id to tenant
+        self._owner: dict[str, tuple[_Tenant, str]] = {}  # id to tenant and call
+        self._calls: dict[str, _Call] = {}
         self._arrivals = 0
         self._clock = 0.0  # virtual time of the tenant that led last; newcomers start here
 
@@ -95,20 +115,23 @@ class Scheduler:
     def idle(self) -> bool:
         return not self._owner
 
-    def add(self, request_id: str, tenant: str) -> None:
-        """Let a request wait for its admission."""
+    def add(self, request_id: str, tenant: str, call: str | None = None) -> None:
+        """Let a request wait for its admission. Requests with the same `call` were made together; None: it is alone."""
         owner = self._tenants.setdefault(tenant, _Tenant(tenant, self._clock))  # no credit from before it came
-        owner.waiting[request_id] = self._arrivals
-        self._owner[request_id] = owner
+        name = request_id if call is None else call
+        shared = self._calls.setdefault(name, _Call())
+        shared.requests += 1
+        owner.waiting[request_id] = _Waiting(self._arrivals, shared)
+        self._owner[request_id] = owner, name
         self._arrivals += 1
 
     def next_waiting(self) -> str | None:
-        """Whom to encode next: the oldest of the tenant that was served least. None if nobody waits."""
+        """Whom to encode next: of the tenant served least, the oldest of the smallest call. None if nobody waits."""
         tenants = [tenant for tenant in self._tenants.values() if tenant.waiting]
         if not tenants:
             return None
-        tenant = min(tenants, key=lambda tenant: (tenant.served, next(iter(tenant.waiting.values()))))
-        return next(iter(tenant.waiting))
+        tenant = min(tenants, key=lambda tenant: (tenant.served, next(iter(tenant.waiting.values())).arrival))
+        return min(tenant.waiting, key=lambda request_id: tenant.waiting[request_id].work())
 
     def admit(
         self,
@@ -134,10 +157,11 @@ class Scheduler:
         """
         if not 0 < cost < math.inf or min(evaluations, rows, max_batch) < 1:
             raise ValueError(f"must be above 0 and finite: {cost=}, {evaluations=}, {rows=}, {max_batch=}")
-        tenant = self._owner[request_id]
-        arrival = tenant.waiting.pop(request_id)
+        tenant, _ = self._owner[request_id]
+        arrival, call = tenant.waiting.pop(request_id)
+        whole = evaluations * rows
         tenant.running[request_id] = _Running(
-            request_id, tenant, arrival, key, cost, rows, evaluations * rows, max_batch
+            request_id, tenant, call, arrival, key, cost, rows, whole, whole, max_batch
         )
 
     def schedule(self) -> list[Turn]:
@@ -169,8 +193,11 @@ class Scheduler:
 
     def remove(self, request_id: str) -> None:
         """Forget a request, wherever it is; unknown ones are ignored."""
-        tenant = self._owner.pop(request_id, None)
-        if tenant is not None:
+        if request_id in self._owner:
+            tenant, call = self._owner.pop(request_id)
+            self._calls[call].requests -= 1
+            if not self._calls[call].requests:
+                del self._calls[call]
             tenant.waiting.pop(request_id, None)
             tenant.running.pop(request_id, None)
             self._forgive()

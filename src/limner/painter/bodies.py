@@ -2,7 +2,7 @@
 
 A body is flat shapes from three tables: a stance (how it sits or stands), a tail and a coat. `ROWS` says for each face
 which of them it has, and which of the face's own colours go where; so a recoloured face brings a recoloured body.
-One frame for all: the ground is y = 200, the middle of a body that sits is x = 0, a head is about 96 units large.
+One frame for all: the ground is y = 200, the middle of a body that sits is x = 0, a head is about 100 units large.
 Sources: none; the shapes are Limner's own.
 """
 
@@ -64,7 +64,7 @@ class Row:
     mane: str = ""  # like the limbs
     rim: str = ""  # an edge all round, for white animals; "" has none
     coat: str = ""  # a key of COATS
-    size: float = 96.0  # of the head: the root of its box's area
+    size: float = 100.0  # of the head: the root of its box's area
     head: tuple[float, float] | None = None  # another place for it than the stance's
 
 
@@ -135,10 +135,9 @@ def _shape(part: Part, colours: Mapping[str, str], rim: float) -> str:
     else:
         colour = colours["rim" if rim else part.role]
         line = part.line + 2 * rim
-        stroke = (
-            f'stroke="{colour}" stroke-width="{line:g}" stroke-linecap="round" stroke-linejoin="round"' if line else ""
-        )
-        paint = f'fill="{"none" if part.line else colour}" {stroke}'
+        paint = f'fill="{"none" if part.line else colour}"'
+        if line:
+            paint += f' stroke="{colour}" stroke-width="{line:g}" stroke-linecap="round" stroke-linejoin="round"'
     shape = f'<path {paint} d="{part.path}"/>'
     return shape + (f'<g transform="scale(-1 1)">{shape}</g>' if part.twin else "")
 
@@ -150,15 +149,11 @@ def _oval(x: float, y: float, rx: float, ry: float) -> str:
 def _leg(left: float, right: float, top: float, role: str, hoof: float = 10) -> tuple[Part, Part]:
     """A leg down to the ground, its ankle a little narrower, and the hoof or paw at its end."""
     inset = 0.1 * (right - left)
-    knee = GROUND - hoof
-    return (
-        Part(role, f"M{left:g} {top:g}H{right:g}L{right - inset:g} {GROUND - 3:g}H{left + inset:g}Z"),
-        Part(
-            "foot",
-            f"M{left + inset / 2:g} {knee:g}H{right - inset / 2:g}L{right:g} {GROUND - 3:g}Q{right:g} {GROUND:g} {right - 3:g} {GROUND:g}"
-            f"H{left + 2:g}Q{left - 1:g} {GROUND:g} {left - 1:g} {GROUND - 3:g}Z",
-        ),
-    )
+    ground, knee, a, b = GROUND, GROUND - hoof, left + inset / 2, right - inset / 2
+    toe = f"M{a:g} {knee:g}H{b:g}L{right:g} {ground - 3:g}Q{right:g} {ground:g} {right - 3:g} {ground:g}"
+    heel = f"H{left + 2:g}Q{left - 1:g} {ground:g} {left - 1:g} {ground - 3:g}Z"
+    calf = f"M{left:g} {top:g}H{right:g}L{right - inset:g} {ground - 3:g}H{left + inset:g}Z"
+    return Part(role, calf), Part("foot", toe + heel)
 
 
 # Sitting upright like a dog: forelegs together in front, thighs at the sides, a shaggy bib.
@@ -166,13 +161,13 @@ SIT = (
     Part("dark", _oval(27, 174, 20, 24), twin=True),
     Part("foot", "M20 200C16 200 16 188 30 187C44 187 49 192 48 197C48 199 46 200 44 200Z", twin=True),
     Part("fur", "M-24 90C-26 118-33 142-33 166C-33 188-24 198 0 198C24 198 33 188 33 166C33 142 26 118 24 90Z"),
-    Part("belly", "M-21 94C-23 122-18 140-11 150L-6.500 144L0 156L6.500 144L11 150C18 140 23 122 21 94Z"),
+    Part("belly", "M-21 94C-23 122-18 140-11 150L-6.5 144L0 156L6.5 144L11 150C18 140 23 122 21 94Z"),
     Part("shadow", _oval(0, 106, 25, 14)),
     Part("shadow", "M-2 200C-2 184-1 170 0 162C1 170 2 184 2 200Z"),
-    Part("shadow", "M18 160C20 172 20 184 19.500 193C24 190 27 184 27 176C27 168 23 162 18 160Z", twin=True),
+    Part("shadow", "M18 160C20 172 20 184 19.5 193C24 190 27 184 27 176C27 168 23 162 18 160Z", twin=True),
     Part(
         "foot",
-        "M2.500 192C2.500 184 20 184 20.500 192V195C20.500 198 18 200 15 200H8C5 200 2.500 198 2.500 195Z",
+        "M2.5 192C2.5 184 20 184 20.5 192V195C20.5 198 18 200 15 200H8C5 200 2.5 198 2.5 195Z",
         twin=True,
     ),
 )
@@ -191,7 +186,8 @@ SQUAT = (
     Part("dark", "M28 130C52 126 66 148 64 172C62 192 40 198 28 190C14 182 12 134 28 130Z", twin=True),
     Part(
         "limb",
-        "M24 200C22 190 44 189 52 189C58 186 61 188 61 190C66 187 70 189 69 192C75 191 77 195 74 198C73 200 70 200 68 200Z",
+        "M24 200C22 190 44 189 52 189C58 186 61 188 61 190C66 187 70 189 69 192"
+        "C75 191 77 195 74 198C73 200 70 200 68 200Z",
         twin=True,
     ),
     Part("fur", "M0 98C32 98 40 130 40 158C40 186 24 198 0 198C-24 198-40 186-40 158C-40 130-32 98 0 98Z"),
@@ -199,7 +195,8 @@ SQUAT = (
     Part("shadow", _oval(0, 120, 34, 13)),
     Part(
         "fur",
-        "M28 132C40 140 36 166 29 184L34 194C35 200 31 200 28 199L24 196L22 199C20 201 17 201 16 199L14 196L11 198C8 200 5 198 7 195L14 184C16 166 16 150 20 138Z",
+        "M28 132C40 140 36 166 29 184L34 194C35 200 31 200 28 199L24 196L22 199"
+        "C20 200 17 200 16 199L14 196L11 198C8 200 5 198 7 195L14 184C16 166 16 150 20 138Z",
         twin=True,
     ),
 )
@@ -221,7 +218,8 @@ HORSE = (
     *_leg(64, 80, 130, "fur", 9),
     Part(
         "fur",
-        "M-26 84C-30 108-48 116-47 134C-46 154-34 163-16 163H50C70 163 81 148 81 128C81 108 66 99 48 100C32 101 22 98 12 88Z",
+        "M-26 84C-30 108-48 116-47 134C-46 154-34 163-16 163H50C70 163 81 148 81 128"
+        "C81 108 66 99 48 100C32 101 22 98 12 88Z",
     ),
     Part("belly", "M-22 161C-4 152 36 152 52 162C51 163 50 163 50 163H-16C-18 163-20 162-22 161Z"),
 )
@@ -230,7 +228,7 @@ HEN = (
     Part("foot", "M26 168L26 192", line=5),
     Part(
         "foot",
-        "M2 188L-10 197.500M2 188L2 197.500M2 188L13 197.500M26 188L14 197.500M26 188L26 197.500M26 188L37 197.500",
+        "M2 188L-10 197.5M2 188L2 197.5M2 188L13 197.5M26 188L14 197.5M26 188L26 197.5M26 188L37 197.5",
         line=5,
     ),
     Part("fur", "M-36 96C-48 132-36 176 14 178C62 178 74 136 82 92C84 84 76 82 70 88C58 100 40 106 24 92Z"),
@@ -245,33 +243,44 @@ STANCES = {
     "horse": Stance(HORSE, (-47, 81), (-22, 124), (74, 112)),
     "hen": Stance(HEN, (-42, 83), (-14, 122), (0, 0)),
 }
-_BRUSH = "M-10 8C16 18 50 6 51-28C51-48 43-60 37-68C22-56 10-34-8-18Z"
-_CURVE = "M0 4C26 8 38-8 36-36"
 TAILS = {
     "none": Tail((), 0),
-    "bushy": Tail((Part("fur", _BRUSH), Part("tip", "M37-68C43-60 51-48 51-28L44-35L39-27L33-36L26-30L21-42C26-52 32-62 37-68Z")), 51),
-    "cat": Tail((Part("fur", _CURVE, line=12),), 42),
-    "striped": Tail((Part("fur", _CURVE, line=12), Part("mane", "M29.500-29L42-31M28-12L41-9M19-1L28 9M36-42L36-38", line=4)), 43),
-    "tufted": Tail((Part("fur", _CURVE, line=7), Part("mane", "M35-66C50-54 49-36 36-30C23-36 23-52 35-66Z")), 46),
+    "bushy": Tail((
+        Part("fur", "M-10 8C16 18 50 6 51-28C51-48 43-60 37-68C22-56 10-34-8-18Z"),
+        Part("tip", "M37-68C43-60 51-48 51-28L44-35L39-27L33-36L26-30L21-42C26-52 32-62 37-68Z"),
+    ), 51),
+    "striped": Tail((
+        Part("fur", "M0 4C26 8 38-8 36-36", line=12),
+        Part("mane", "M31.5-29L41-30M29-14L41-10M19-3L27 8", line=4),
+    ), 43),
+    "tufted": Tail((
+        Part("fur", "M0 4C26 8 38-8 36-36", line=7),
+        Part("mane", "M35-66C50-54 49-36 36-30C23-36 23-52 35-66Z"),
+    ), 46),
     "wagging": Tail((Part("fur", "M0 4C16 4 28-8 36-26", line=12),), 42),
     "curled": Tail((Part("fur", "M0 6C30 14 46-4 44-28C42-46 22-44 24-30C25-22 33-22 34-28", line=8),), 48.5),
     "thin": Tail((Part("pad", "M0 14C30 20 40 8 40-8C40-22 52-26 58-18", line=5),), 61),
     "cotton": Tail((Part("tip", _oval(21, -13, 13, 13)),), 34),
-    "stub": Tail((Part("fur", _oval(14, 2, 11, 10)),), 25),
-    "piggy": Tail((Part("limb", "M2 6C14 6 20-2 16-8C12-13 6-7 10-1C14 6 24 4 27-4", line=5),), 29.500),
+    "piggy": Tail((Part("limb", "M2 6C14 6 20-2 16-8C12-13 6-7 10-1C14 6 24 4 27-4", line=5),), 29.5),
     "cow": Tail((Part("fur", "M-2-6C14-10 18 6 17 32", line=6), Part("mane", _oval(17, 40, 7, 12))), 24),
-    "flowing": Tail((Part("mane", "M-10-6C16-18 32 6 28 36C27 54 32 62 38 68C18 72 4 60 6 38C7 22 4 12-8 10Z"), Part("tip", "M0-2C16-4 22 12 20 36C19 52 24 60 30 67C18 66 10 56 12 38C13 18 10 8 0 6Z")), 38),
+    "flowing": Tail((
+        Part("mane", "M-10-6C16-18 32 6 28 36C27 54 32 62 38 68C18 72 4 60 6 38C7 22 4 12-8 10Z"),
+        Part("tip", "M0-2C16-4 22 12 20 36C19 52 24 60 30 67C18 66 10 56 12 38C13 18 10 8 0 6Z"),
+    ), 38),
     "short": Tail((Part("fur", "M-8-6C8-12 16 0 14 16C6 18-4 12-8 8Z"),), 15),
     "drake": Tail((
         Part("mane", "M0-56C8-84 30-98 56-98C51-90 50-83 53-75C45-76 39-72 37-64C30-67 24-64 20-57Z"),
         Part("mane", "M-52-56C-60-84-82-98-108-98C-103-90-102-83-105-75C-97-76-91-72-89-64C-82-67-76-64-72-57Z"),
-        Part("fur", "M-6 10C30 20 40 6 40-14L46-12C52 10 40 32-6 19Z"),
+        Part("fur", "M-6 6C30 16 40 4 40-14L46-12C52 8 40 27-6 15Z"),
         Part("mane", "M44-38C52-29 56-22 58-12C50-14 38-14 30-12C33-22 37-30 44-38Z"),
     ), 58, -108),
 }  # fmt: skip
 COATS = {
     "yoke": (Part("limb", "M-34 112C-20 134 20 134 34 112C28 98 18 88 0 88C-18 88-28 98-34 112Z"),),
-    "tiger": (Part("mane", "M32.500 150L20 154L33 160ZM28 130L18 135L30 140ZM25 112L17 117L27 122ZM46.500 168L36 173L47 178Z", twin=True),),
+    "tiger": (
+        Part("mane", "M32.5 150L20 154L33 160ZM28 130L18 135L30 140ZM25 112L17 117L27 122Z", twin=True),
+        Part("mane", "M46.5 168L36 173L47 178Z", twin=True),
+    ),
     "cow": (
         Part("limb", "M14 90H44C52 90 58 92 63 95C66 112 52 122 40 120C24 118 12 106 14 90Z"),
         Part("limb", "M78 130C78 146 72 158 62 165C56 160 54 150 60 142C64 136 70 131 78 130Z"),
@@ -280,48 +289,46 @@ COATS = {
 }  # fmt: skip
 _INK = "#212121"
 ROWS: Mapping[str, Row] = {
-    "fox": Row("sit", "bushy", "#ff822d", "#ffdea7", foot=_INK, size=102),
-    "fox--noto": Row("sit", "bushy", "#ff6011", "#fee9c9", foot="#4a4a4c", size=102),
-    "wolf": Row("sit", "bushy", "#9b9b9b", "#d3d3d3", foot="#d3d3d3", size=102),
-    "wolf--noto": Row("sit", "bushy", "#b0b0b0", "#e0e0e0", foot="#e0e0e0", size=102),
+    "fox": Row("sit", "bushy", "#ff822d", "#ffdea7", foot=_INK),
+    "fox--noto": Row("sit", "bushy", "#ff6011", "#fee9c9", foot="#4a4a4c"),
+    "wolf": Row("sit", "bushy", "#9b9b9b", "#d3d3d3", foot="#d3d3d3"),
+    "wolf--noto": Row("sit", "bushy", "#b0b0b0", "#e0e0e0", foot="#e0e0e0"),
     "lion": Row("sit", "tufted", "#ffb02e", "#ffdea7", foot="#f3c07b", mane="#6d4534", size=112),
     "lion--noto": Row("sit", "tufted", "#fec000", "#ffd899", foot="#ffd899", mane="#865c50", size=112),
-    "tiger-face": Row("sit", "striped", "#ff822d", "#f3eef8", foot="#f3eef8", mane=_INK, coat="tiger", size=102),
-    "tiger-face--noto": Row(
-        "sit", "striped", "#ff8e01", "#ffd2b1", foot="#ffd2b1", mane="#2f2f2f", coat="tiger", size=102
-    ),
-    "dog-face": Row("sit", "wagging", "#f3c07b", "#ffdea7", foot="#ffdea7", size=102),
-    "dog-face--noto": Row("sit", "wagging", "#ffeac8", foot="#d27856", size=102),
-    "cat-face": Row("sit", "striped", "#ffb02e", mane="#ff822d", coat="tiger", size=102),
-    "cat-face--noto": Row("sit", "striped", "#ffc022", mane="#ff9b31", coat="tiger", size=102),
-    "bear": Row("plush", "stub", "#a56953", "#f3ad61", limb="#8c5543"),
-    "bear--noto": Row("plush", "stub", "#855b52", "#b99277"),
-    "polar-bear": Row("plush", "stub", "#f4f4f4", "#ffffff", pad="#9b9b9b", rim="#9b9b9b"),
-    "polar-bear--noto": Row("plush", "stub", "#ffffff", "#ffffff", pad="#cfd8dc", rim="#91bdce"),
-    "panda": Row("plush", "stub", "#f4f4f4", "#f4f4f4", limb="#433b6b", pad="#635994", rim="#433b6b", coat="yoke"),
+    "tiger-face": Row("sit", "striped", "#ff822d", "#f3eef8", foot="#f3eef8", mane=_INK, coat="tiger"),
+    "tiger-face--noto": Row("sit", "striped", "#ff8e01", "#ffd2b1", foot="#ffd2b1", mane="#2f2f2f", coat="tiger"),
+    "dog-face": Row("sit", "wagging", "#f3c07b", "#ffdea7", foot="#ffdea7"),
+    "dog-face--noto": Row("sit", "wagging", "#ffeac8", foot="#d27856"),
+    "cat-face": Row("sit", "striped", "#ffb02e", mane="#ff822d", coat="tiger"),
+    "cat-face--noto": Row("sit", "striped", "#ffc022", mane="#ff9b31", coat="tiger"),
+    "bear": Row("plush", "none", "#a56953", "#f3ad61", limb="#8c5543"),
+    "bear--noto": Row("plush", "none", "#855b52", "#b99277"),
+    "polar-bear": Row("plush", "none", "#f4f4f4", "#ffffff", pad="#9b9b9b", rim="#9b9b9b"),
+    "polar-bear--noto": Row("plush", "none", "#ffffff", "#ffffff", pad="#cfd8dc", rim="#91bdce"),
+    "panda": Row("plush", "none", "#f4f4f4", "#f4f4f4", limb="#433b6b", pad="#635994", rim="#433b6b", coat="yoke"),
     "panda--noto": Row(
-        "plush", "stub", "#ffffff", "#ffffff", limb="#4d4d4d", pad="#e0e0e0", rim="#4d4d4d", coat="yoke"
+        "plush", "none", "#ffffff", "#ffffff", limb="#4d4d4d", pad="#e0e0e0", rim="#4d4d4d", coat="yoke"
     ),
     "koala": Row("plush", "none", "#9b9b9b", pad="#636363"),
     "koala--noto": Row("plush", "none", "#b0b0b0", "#dfdfdf", pad="#6f7276"),
-    "hamster": Row("plush", "stub", "#f3ad61", pad="#ff8687"),
-    "hamster--noto": Row("plush", "stub", "#f2a159", "#ffd2b1", pad="#ffa7aa"),
+    "hamster": Row("plush", "none", "#f3ad61", pad="#ff8687"),
+    "hamster--noto": Row("plush", "none", "#f2a159", "#ffd2b1", pad="#ffa7aa"),
     "mouse-face": Row("plush", "thin", "#cdc4d6", pad="#ff8687"),
     "mouse-face--noto": Row("plush", "thin", "#b0b0b0", pad="#ffa8a7"),
     "rabbit-face": Row("plush", "cotton", "#cdc4d6", "#f4f4f4", pad="#ff8687"),
     "rabbit-face--noto": Row("plush", "cotton", "#b5c2c8", "#ffffff", pad="#feaca9"),
     "monkey-face": Row("plush", "curled", "#7d4533", "#e39d89"),
     "monkey-face--noto": Row("plush", "curled", "#b6885a", "#ffcd88"),
-    "frog": Row("squat", "none", "#00d26a", "#fcd53f", size=102),
-    "frog--noto": Row("squat", "none", "#b7d019", size=102),
+    "frog": Row("squat", "none", "#00d26a", "#fcd53f"),
+    "frog--noto": Row("squat", "none", "#b7d019"),
     "dragon-face": Row("plush", "drake", "#00d26a", "#fcd53f", mane="#f70a8d", pad="#fcd53f"),
     "dragon-face--noto": Row("plush", "drake", "#06aa46", "#bcce45", mane="#73dc86"),
     "cow-face": Row("hoofed", "cow", "#d3d3d3", "#fbb8ab", limb="#636363", foot="#636363", mane="#636363", coat="cow"),
     "cow-face--noto": Row(
         "hoofed", "cow", "#dfdfdf", "#ffd3b0", limb="#bc8954", foot="#2e2f31", mane="#bc8954", coat="cow"
     ),
-    "pig-face": Row("hoofed", "piggy", "#ff8687", "#fbb8ab", size=92),
-    "pig-face--noto": Row("hoofed", "piggy", "#ffd3b0", foot="#ffa5a8", limb="#ffa5a8", size=92),
+    "pig-face": Row("hoofed", "piggy", "#ff8687", "#fbb8ab", size=96),
+    "pig-face--noto": Row("hoofed", "piggy", "#ffd3b0", foot="#ffa5a8", limb="#ffa5a8", size=96),
     "boar": Row("hoofed", "short", "#865b52", "#b79277", foot="#47302d", mane="#47302d", head=(-40, 146)),
     "horse-face": Row("horse", "flowing", "#a56953", "#a56953", foot="#6d4534", mane="#1c1c1c", tip="#6d4534"),
     "horse-face--noto": Row("horse", "flowing", "#feaf5f", "#feaf5f", foot="#845846", mane="#845846", tip="#cd935f"),

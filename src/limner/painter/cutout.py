@@ -10,9 +10,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from limner.engine.core import UInt8
+from limner.errors import ReferenceRefused
 
 SIDE = 640  # longest side of a cut-out, pixels: as large as a subject of a 1024 pixel picture
 SEARCH = 192  # longest side at which the ground is looked for
+FAINT = 24  # alpha of 0 to 255 up to which a pixel counts as invisible
 NEAR = 30.0  # distance of colours (Euclidean, of 0 to 255 in each channel) that still are the ground
 
 
@@ -28,31 +30,33 @@ def cut_out(picture: UInt8) -> Cutout:
     """Find the subject of a picture, (H, W, 4) uint8 with straight alpha.
 
     By its alpha where it has one; else by the plain ground that reaches in from its edges; else the whole picture is
-    kept, with round corners and a white rim like a card.
+    kept, with round corners and a white rim like a card. The cut-out's longest side is at most SIDE pixels.
+
+    Raises:
+        ReferenceRefused: nothing of the picture is visible.
     """
     image = Image.fromarray(picture)
     image.thumbnail((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS)
     alpha = np.asarray(image.getchannel("A"))
-    if (alpha < 128).mean() > 0.02 and (alpha > 128).any():
+    if not (alpha > FAINT).any():
+        raise ReferenceRefused("A reference picture is wholly transparent. Send one that shows the subject.")
+    if (alpha < 128).mean() > 0.02:
         return Cutout(_fitted(image), "alpha")
-    image.putalpha(255)
-    ground = _ground(image)
-    if ground is not None:
-        image.putalpha(ground)
-        return Cutout(_fitted(image), "ground")
-    return Cutout(_card(image), "card")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    subject = _off_ground(image)
+    return Cutout(_fitted(subject), "ground") if subject is not None else Cutout(_card(image), "card")
 
 
-def _ground(image: Image.Image) -> Image.Image | None:
-    """The subject's alpha on a plain ground, or None where the ground is not plain."""
+def _off_ground(image: Image.Image) -> Image.Image | None:
+    """The subject of an opaque picture without its plain ground, or None where the ground is not plain."""
     small = image.convert("RGB")
     small.thumbnail((SEARCH, SEARCH), Image.Resampling.BOX)
     colours = np.asarray(small, np.float32)
-    rim = np.concatenate((colours[0], colours[-1], colours[:, 0], colours[:, -1]))
-    ground = np.median(rim, axis=0)
+    sides = (colours[0], colours[-1], colours[:, 0], colours[:, -1])
+    ground = np.median(np.concatenate(sides), axis=0)
+    plain = sorted(float((np.linalg.norm(side - ground, axis=1) < NEAR).mean()) for side in sides)
     # Three sides suffice: portraits are cut by the lower edge.
-    sides = [np.linalg.norm(side - ground, axis=1) < NEAR for side in (colours[0], colours[-1], colours[:, 0], colours[:, -1])]
-    if sorted(side.mean() for side in sides)[1] < 0.7 or np.mean([side.mean() for side in sides]) < 0.75:
+    if plain[1] < 0.7 or sum(plain) / 4 < 0.75:
         return None
     like = np.linalg.norm(colours - ground, axis=2) < NEAR
     reached = _spread(like)
@@ -60,12 +64,18 @@ def _ground(image: Image.Image) -> Image.Image | None:
         return None
     # At full size the colour decides within a narrow band around the coarse border.
     coarse = Image.fromarray((~reached * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
-    wide = np.asarray(coarse.filter(ImageFilter.MaxFilter(9)), np.float32) / 255
-    core = np.asarray(coarse.filter(ImageFilter.MinFilter(9)), np.float32) / 255
-    distance = np.linalg.norm(np.asarray(image.convert("RGB"), np.float32) - ground, axis=2)
-    own = np.clip((distance - 0.4 * NEAR) / (0.8 * NEAR), 0, 1)
-    alpha = np.clip(np.maximum(core, np.minimum(wide, own)), 0, 1)
-    return Image.fromarray((alpha * 255).astype(np.uint8))
+    wide, core = (np.asarray(coarse.filter(f(9))) > 127 for f in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    pixels = np.asarray(image.convert("RGB"), np.float32)
+    distance = np.linalg.norm(pixels - ground, axis=2)
+    inside = core | wide & (distance > 0.6 * NEAR)
+    deep = np.asarray(Image.fromarray((inside * 255).astype(np.uint8)).filter(ImageFilter.MinFilter(5))) > 0
+    # A pixel on the rim is as much subject as it is on the way from the ground to the farthest colour beside it.
+    farthest = Image.fromarray((distance / 2).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))
+    share = distance / np.maximum(2 * np.asarray(farthest, np.float32) + 1, 2 * NEAR)
+    alpha = np.where(deep, 1, inside * np.minimum(share, 1))[..., None]
+    # The ground is taken out of the rim's colours, else it would be a halo on another ground.
+    colours = np.clip(ground + (pixels - ground) / np.maximum(alpha, 0.1), 0, 255)
+    return Image.fromarray(np.concatenate((colours, alpha * 255), axis=2).round().astype(np.uint8))
 
 
 def _spread(like: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -87,19 +97,20 @@ def _spread(like: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def _fitted(image: Image.Image) -> UInt8:
     """Cropped to what is visible, and no larger than SIDE."""
-    box = image.getchannel("A").point(lambda a: 255 if a > 24 else 0).getbbox()
-    image = image.crop(box)
+    image = image.crop(image.getchannel("A").point(lambda a: 255 if a > FAINT else 0).getbbox())
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
 def _card(image: Image.Image) -> UInt8:
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    w, h = image.size
-    rim, radius = max(3, min(w, h) // 24), max(6, min(w, h) // 10)
+    """The whole picture, round at its corners, on a white card a little larger."""
+    image.thumbnail((SIDE * 12 // 13,) * 2, Image.Resampling.LANCZOS)  # the rest is for the rim
+    rim = max(1, min(image.size) // 24)
+    radius = min(image.size) // 10
+    w, h = image.width + 2 * rim, image.height + 2 * rim
     card = Image.new("RGBA", (w, h), (255, 255, 255, 0))
-    ImageDraw.Draw(card).rounded_rectangle((0, 0, w - 1, h - 1), radius, (255, 255, 255, 255))
-    inside = Image.new("L", (w, h), 0)
-    ImageDraw.Draw(inside).rounded_rectangle((rim, rim, w - 1 - rim, h - 1 - rim), radius - rim // 2, 255)
-    card.paste(image, (0, 0), inside)
+    ImageDraw.Draw(card).rounded_rectangle((0, 0, w - 1, h - 1), radius + rim, (255, 255, 255, 255))
+    inside = Image.new("L", image.size, 0)
+    ImageDraw.Draw(inside).rounded_rectangle((0, 0, image.width - 1, image.height - 1), radius, 255)
+    card.paste(image, (rim, rim), inside)
     return np.asarray(card)

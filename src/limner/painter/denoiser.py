@@ -1,16 +1,26 @@
 """What the denoiser takes and gives, shared by its training and its use: sizes, token grids, rotary tables, hiding.
 
-Nothing here imports torch; the network itself is `painter/training/network.py`, and runs from its ONNX file.
+Its files are a folder of denoiser.onnx and meta.json, written by `training/export.py` and read by `read_weights`.
+Nothing here imports torch; the network itself is `training/network.py`, and runs from its ONNX file.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from limner.engine.core import Float32, UInt8
+from limner.errors import ModelUnusable
+from limner.painter.scene import Style
+
+KIND, FORMAT = "limner-denoiser", 1
+FILE = "denoiser.onnx"
 
 PATCH = 16  # pixels on a side of one image token
 TOKENS = 256  # image tokens of a picture, about: 256×256 pixels where it is square
@@ -19,11 +29,13 @@ TEXT_DIM = 384  # features of one text token
 TEXT_TOKENS = 24
 REFERENCE_SIDE = 6  # tokens on a side of one reference, 96×96 pixels
 REFERENCE_TOKENS = REFERENCE_SIDE**2
-STYLES = ("storybook", "flat", "watercolor", "comic", "vivid", "medieval", "clay", "pixel", "papercut")
+STYLES: tuple[Style, ...] = get_args(Style)  # in this order; the first is the default
 
 
 def grid(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of image tokens for a picture of this size: at most TOKENS, nearest in aspect ratio.
+    """Rows and columns of image tokens for a picture of this size: at most TOKENS, near in aspect ratio.
+
+    The aspect is within 9% of the picture's from 1:4 to 4:1.
 
     >>> grid(1024, 1024), grid(1280, 720)
     ((16, 16), (12, 21))
@@ -43,24 +55,25 @@ def rotary(rows: int, cols: int, references: int) -> tuple[Float32, Float32]:
     Returns:
         cos and sin, each (rows * cols + TEXT_TOKENS + references * REFERENCE_TOKENS, HEAD_DIM / 2) float32.
     """
-
-    def cells(r: int, c: int, shift: float) -> Float32:
-        y, x = np.meshgrid(np.arange(r) - (r - 1) / 2, np.arange(c) - (c - 1) / 2 + shift, indexing="ij")
-        return np.stack((y.ravel(), x.ravel()), axis=1).astype(np.float32)
-
-    places = [cells(rows, cols, 0.0), np.zeros((TEXT_TOKENS, 2), np.float32)]
-    places += [cells(REFERENCE_SIDE, REFERENCE_SIDE, 64.0 * (k + 1)) for k in range(references)]
+    places = [_cells(rows, cols, 0.0), np.zeros((TEXT_TOKENS, 2), np.float32)]
+    places += [_cells(REFERENCE_SIDE, REFERENCE_SIDE, 64.0 * (k + 1)) for k in range(references)]
     quarter = HEAD_DIM // 4
     frequencies = (100.0 ** -(np.arange(quarter) / quarter)).astype(np.float32)
     angles = (np.concatenate(places)[:, :, None] * frequencies).reshape(-1, 2 * quarter)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
+def _cells(rows: int, cols: int, shift: float) -> Float32:
+    """Row and column of each cell, counted from the centre, the columns moved right: (rows * cols, 2)."""
+    y, x = np.meshgrid(np.arange(rows) - (rows - 1) / 2, np.arange(cols) - (cols - 1) / 2 + shift, indexing="ij")
+    return np.stack((y.ravel(), x.ravel()), axis=1).astype(np.float32)
+
+
 def hide(draft: UInt8, strength: float, rng: np.random.Generator) -> Float32:
     """Hide a draft to the degree of `strength`: what is left of it is what the picture must keep to.
 
     Args:
-        draft: (H, W, 3) uint8.
+        draft: (H, W, 3) uint8, H and W multiples of PATCH.
         strength: in [0, 1]; 0 hides nothing, 1 everything. Between them the draft is blurred, by up to 8 pixels, and
             the share strength² of its patches is dropped.
         rng: decides which patches.
@@ -71,14 +84,49 @@ def hide(draft: UInt8, strength: float, rng: np.random.Generator) -> Float32:
     h, w = draft.shape[:2]
     if strength > 0:
         draft = np.asarray(Image.fromarray(draft).filter(ImageFilter.GaussianBlur(8 * strength)))
-    kept = rng.random((h // PATCH, w // PATCH)) >= strength**2 if strength < 1 else np.zeros((h // PATCH, w // PATCH), bool)
+    kept = rng.random((h // PATCH, w // PATCH)) >= strength**2  # never at 1, as random numbers are below it
     visible = np.repeat(np.repeat(kept, PATCH, 0), PATCH, 1).astype(np.float32)
     colours = draft.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
-    return np.concatenate((colours * visible, visible[None]))
+    return np.concatenate((colours * visible, visible[None])).astype(np.float32)
 
 
 def reference_patches(sprite: UInt8) -> Float32:
     """A reference's tokens: (96, 96, 4) uint8, premultiplied, to (REFERENCE_TOKENS, 4 * PATCH * PATCH) in [0, 1]."""
     side = REFERENCE_SIDE
-    x = sprite.astype(np.float32).transpose(2, 0, 1) / 255
+    x: Float32 = sprite.transpose(2, 0, 1) / np.float32(255)
     return x.reshape(4, side, PATCH, side, PATCH).transpose(1, 3, 0, 2, 4).reshape(REFERENCE_TOKENS, -1)
+
+
+def one_hot(style: Style, weight: float = 1.0) -> Float32:
+    """The style as the denoiser takes it, (1, len(STYLES)); what `weight` leaves of 1 goes to the default style."""
+    eye = np.eye(len(STYLES), dtype=np.float32)
+    return np.asarray(eye[[STYLES.index(style)]] * weight + eye[[0]] * (1 - weight), np.float32)
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What meta.json says of a denoiser, and the path of its network, checked against it.
+
+    Raises:
+        ModelUnusable: with a sentence that says which file is at fault.
+    """
+    again = "Install Limner again, or export the model again."
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_bytes())
+        digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise ModelUnusable(f"The model file {error.filename} is missing. {again}") from error
+    except OSError as error:
+        raise ModelUnusable(f"The model file {error.filename} cannot be read: {error.strerror}. {again}") from error
+    except ValueError as error:
+        raise ModelUnusable(f"The model file {path} is not JSON. {again}") from error
+    found = (meta.get("kind"), meta.get("format")) if isinstance(meta, dict) else None
+    if found != (KIND, FORMAT):
+        raise ModelUnusable(f"{path} is of kind and format {found}, this version reads {(KIND, FORMAT)}. {again}")
+    if meta.get("styles") != list(STYLES) or meta.get("patch") != PATCH:
+        raise ModelUnusable(
+            f"The denoiser in {folder} was trained for other styles or patches than this version's. {again}"
+        )
+    if meta.get("sha256") != {FILE: digest}:
+        raise ModelUnusable(f"{folder / FILE} is corrupt: its checksum is not the one in meta.json. {again}")
+    return meta, folder / FILE

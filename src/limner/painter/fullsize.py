@@ -1,74 +1,94 @@
 """From the native picture to the exact pixels, under the draft's guidance.
 
 Around every pixel the native picture is nearly a linear function of the draft at the same size: lit, shaded, tinted.
-That function is fitted in small windows, widened to the full size and applied to the draft drawn at that size, so that
-edges are as crisp as the vector graphics that they come from (He and Sun, "Fast Guided Filter", 2015). What the fit
-leaves over, such as paper grain and outlines that the draft lacks, is added by plain interpolation, so that the result,
-made small again, is the native picture.
+The slope of that function is fitted in small windows and widened (He and Sun, "Fast Guided Filter", 2015), and
+
+    full = widened(native - slope * draft) + widened(slope) * full draft
+
+so edges are as crisp as the vector graphics that they come from, what the draft lacks (paper grain, outlines, shadows)
+is there as plain interpolation has it, and the result, made small again, is the native picture.
+
+Pillow widens a plane fifteen times as fast as OpenVINO's cubic interpolation, so this is no network.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from PIL import Image
 
 from limner.engine.core import Float32, UInt8
 
 RADIUS = 2  # of the windows, native pixels
-EPSILON = 2e-3  # how flat the draft must be for its contrast not to be trusted, (intensity in [0, 1])²
+DOUBT = 130.0  # variance of the draft, intensities of 0 to 255, at which fit and expectation weigh the same
+BLOCKS = {"pixel": 4}
+"""Styles that are painted in square blocks, and the side of one, native pixels."""
 
 
-def graph() -> Any:
-    """The computation as an OpenVINO model, for pictures of any size.
+def widen(native: Float32, guide: UInt8, trust: float = 1.0) -> UInt8:
+    """The picture at the guide's size: (H, W, 3) uint8, the same bits every time.
 
-    Inputs:
-        native: (1, 3, h, w) float32 in [0, 1], the picture.
-        draft: (1, 3, h, w) float32 in [0, 1], the draft at the picture's size.
-        guide: (1, 3, H, W) float32 in [0, 255], the draft at full size.
-        size: (2,) int64, H and W.
-
-    Output:
-        (1, 3, H, W) uint8.
+    Args:
+        native: the picture, (3, h, w) in [-1, 1]; h and w at most H and W.
+        guide: the draft drawn at full size, (H, W, 3) uint8.
+        trust: in [0, 1]: the slope to expect where the draft is too flat for a fit. 1 keeps the draft's faint
+            detail, for a picture that was painted over it; 0 drops it, for one that was painted without.
     """
-    import openvino as ov
-    from openvino import opset13 as op
-
-    def constant(value: float) -> Any:
-        return op.constant(np.float32(value))
-
-    native = op.parameter(ov.PartialShape([1, 3, -1, -1]), np.float32, name="native")
-    draft = op.parameter(ov.PartialShape([1, 3, -1, -1]), np.float32, name="draft")
-    guide = op.parameter(ov.PartialShape([1, -1, -1, 3]), np.uint8, name="guide")
-    size = op.parameter(ov.PartialShape([2]), np.int64, name="size")
-    window = 2 * RADIUS + 1
-
-    def mean(x: Any) -> Any:
-        return op.avg_pool(x, [1, 1], [RADIUS, RADIUS], [RADIUS, RADIUS], [window, window], exclude_pad=True)
-
-    def widen(x: Any, mode: str) -> Any:
-        axes = op.constant(np.array([2, 3], np.int64))
-        return op.interpolate(x, size, mode, "sizes", coordinate_transformation_mode="half_pixel", axes=axes)
-
-    mean_draft, mean_native = mean(draft), mean(native)
-    covariance = op.subtract(mean(op.multiply(draft, native)), op.multiply(mean_draft, mean_native))
-    variance = op.subtract(mean(op.multiply(draft, draft)), op.multiply(mean_draft, mean_draft))
-    gain = op.divide(covariance, op.add(variance, constant(EPSILON)))
-    bias = op.subtract(mean_native, op.multiply(gain, mean_draft))
-    gain, bias = mean(gain), mean(bias)
-    rest = op.subtract(native, op.add(op.multiply(gain, draft), bias))
-    full = op.divide(op.convert(op.transpose(guide, op.constant(np.array([0, 3, 1, 2]))), np.float32), constant(255))
-    y = op.add(op.add(op.multiply(widen(gain, "linear_onnx"), full), widen(bias, "linear_onnx")), widen(rest, "cubic"))
-    y = op.clamp(op.add(op.multiply(y, constant(255)), constant(0.5)), 0.0, 255.49)
-    y = op.convert(op.transpose(y, op.constant(np.array([0, 2, 3, 1]))), np.uint8)
-    return ov.Model([y], [native, draft, guide, size], "fullsize")
+    drawn = Image.fromarray(guide)
+    small = np.asarray(drawn.resize(native.shape[:0:-1], Image.Resampling.BOX))
+    draft = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32)
+    picture = _intensities(native)
+    slope = _slope(draft, picture, trust)
+    rest = picture - slope * draft
+    plane = np.empty(guide.shape[:2], np.float32)
+    full = np.empty_like(guide)
+    for channel in range(3):
+        np.multiply(_resized(slope[channel], drawn.size), np.asarray(drawn.getchannel(channel)), out=plane)
+        plane += _resized(rest[channel], drawn.size)
+        full[..., channel] = _bytes(plane)
+    return full
 
 
-def inputs(native: Float32, draft: UInt8, guide: UInt8) -> dict[str, Any]:
-    """What `graph` takes: native (3, h, w) in [-1, 1], draft (h, w, 3) and guide (H, W, 3) uint8."""
-    return {
-        "native": (native[None] + 1) / 2,
-        "draft": np.ascontiguousarray(draft.transpose(2, 0, 1)[None], np.float32) / 255,
-        "guide": guide[None],
-        "size": np.array(guide.shape[:2], np.int64),
-    }
+def blocks(native: Float32, width: int, height: int, side: int) -> UInt8:
+    """The picture made of flat blocks, each the mean of `side` by `side` native pixels: (height, width, 3) uint8.
+
+    Args:
+        native: the picture, (3, h, w) in [-1, 1], h and w multiples of `side`.
+    """
+    _, h, w = native.shape
+    means = _intensities(native).reshape(3, h // side, side, w // side, side).mean(axis=(2, 4))
+    image = Image.fromarray(np.ascontiguousarray(_bytes(means).transpose(1, 2, 0)))
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+
+
+def _slope(draft: Float32, picture: Float32, trust: float) -> Float32:
+    """How much the picture changes where the draft changes by one, per channel and pixel; all (3, h, w)."""
+    mean_draft, mean_picture = _mean(draft), _mean(picture)
+    covariance = _mean(draft * picture) - mean_draft * mean_picture
+    variance = _mean(draft * draft) - mean_draft * mean_draft
+    fitted = (covariance + np.float32(trust * DOUBT)) / (variance + np.float32(DOUBT))
+    return _mean(fitted.astype(np.float32))
+
+
+def _mean(planes: Float32) -> Float32:
+    """The mean over windows of 2 * RADIUS + 1 pixels a side, (C, h, w); borders are repeated."""
+    for axis in (1, 2):
+        length = planes.shape[axis]
+        padded = np.pad(planes, [(RADIUS, RADIUS) if a == axis else (0, 0) for a in range(3)], mode="edge")
+        shifts = (padded.take(range(k, k + length), axis) for k in range(2 * RADIUS + 1))
+        planes = sum(shifts, start=np.zeros_like(planes)) / np.float32(2 * RADIUS + 1)
+    return planes
+
+
+def _intensities(native: Float32) -> Float32:
+    """From [-1, 1] to [0, 255]."""
+    return (np.clip(native, -1, 1) + 1) * np.float32(127.5)
+
+
+def _resized(plane: Float32, size: tuple[int, int]) -> Float32:
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC))
+
+
+def _bytes(intensities: Float32) -> UInt8:
+    """Rounded and clipped to [0, 255]; the argument is overwritten."""
+    intensities += np.float32(0.5)
+    return np.clip(intensities, 0, 255, out=intensities).astype(np.uint8)

@@ -7,26 +7,35 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from pydantic import ValidationError
 
 from limner.engine.core import SEEDS, Batch, Encoded, Float32, Key, Request, UInt8
-from limner.errors import InvalidRequest, ModelUnusable
-from limner.painter import draft, fullsize
+from limner.errors import InvalidRequest
+from limner.painter import fullsize
 from limner.painter.bank import Bank
 from limner.painter.cutout import cut_out
 from limner.painter.denoiser import (
-    PATCH, REFERENCE_SIDE, STYLES, TEXT_TOKENS, grid, hide, reference_patches, rotary,
-)  # fmt: skip
-from limner.painter.planner import ParsingPlanner, Planner
-from limner.painter.scene import Reference, Scene
+    PATCH,
+    REFERENCE_SIDE,
+    STYLES,
+    TEXT_TOKENS,
+    grid,
+    hide,
+    one_hot,
+    read_weights,
+    reference_patches,
+    rotary,
+)
+from limner.painter.draft import Draft, compose, sprite
+from limner.painter.planner import MOST_REFERENCES, ParsingPlanner, Planner
+from limner.painter.scene import Reference, Scene, Style, Thing
 from limner.painter.words import Words
 from limner.runtime.openvino import Network
 
 WEIGHTS = Path(__file__).parent.parent / "painter" / "weights" / "denoiser"
-FORMAT = 1
 STEPS = 4
 STRENGTH = 0.0
 
@@ -36,8 +45,8 @@ class Drafted:
     """What decode needs of encode."""
 
     scene: Scene
-    cutouts: tuple[UInt8, ...]
-    native: UInt8  # the draft at the native size, (h, w, 3)
+    draft: Draft  # drawn again at full size: as vectors it is small, and many requests may wait
+    strength: float
 
 
 class PainterPipeline:
@@ -52,7 +61,6 @@ class PainterPipeline:
         self._bank = bank
         self._words = words
         self._denoiser = denoiser
-        self._fullsize = Network(fullsize.graph())
 
     @classmethod
     def load(cls, weights: Path = WEIGHTS, threads: int = 0) -> PainterPipeline:
@@ -64,18 +72,27 @@ class PainterPipeline:
         meta, network = read_weights(weights)
         bank, words = Bank.load(), Words.load()
         denoiser = Network(network, precision="bf16", threads=threads)
-        parts = json.dumps([meta, bank.meta, words.meta], sort_keys=True, default=str)
+        parts = json.dumps([meta, dict(bank.meta), dict(words.meta)], sort_keys=True)
         fingerprint = hashlib.sha256(parts.encode()).hexdigest()[:16]
         return cls(ParsingPlanner(bank, words), bank, words, denoiser, fingerprint)
 
     def encode(self, request: Request) -> Encoded:
+        """Plan and draft the scene.
+
+        Raises:
+            InvalidRequest: the style or the scene is not one that can be painted.
+            ReferenceRefused: a reference shows nothing.
+        """
         if request.style is not None and request.style not in STYLES:
             raise InvalidRequest(f"There is no style {request.style!r}. Choose one of {', '.join(STYLES)}.")
+        if len(request.references) > MOST_REFERENCES:
+            raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
         cutouts = tuple(cut_out(reference).pixels for reference in request.references)
         aspect = request.width / request.height
         scene, notes = self._scene(request, aspect, len(cutouts))
+        draft = compose(scene, aspect, self._bank, cutouts)
         rows, cols = grid(request.width, request.height)
-        native = draft.draw(scene, cols * PATCH, rows * PATCH, self._bank, cutouts, aspect)
+        native = draft.draw(cols * PATCH, rows * PATCH)
 
         strength = STRENGTH if request.strength is None else request.strength
         text = self._words.tokens(request.prompt)[None, :TEXT_TOKENS]
@@ -85,11 +102,11 @@ class PainterPipeline:
         known = {
             "draft": hide(native, strength, hiding)[None],
             "reference": self._references(cutouts),
-            "strength": np.float32([strength]),
+            "strength": np.array([strength], np.float32),
             "cos": cos,
             "sin": sin,
         }
-        style = _one_hot(scene.style) * request.style_weight + _one_hot("storybook") * (1 - request.style_weight)
+        style = one_hot(scene.style, request.style_weight)
         return Encoded(
             key=Key(request.model, (3, rows * PATCH, cols * PATCH), len(cos)),
             steps=STEPS if request.steps is None else request.steps,
@@ -98,68 +115,52 @@ class PainterPipeline:
             conditioning=known | {"text": text, "style": style},
             unconditional=known | {"text": np.zeros_like(text), "style": np.zeros_like(style)},
             plan=scene.model_dump(mode="json"),
-            detail=Drafted(scene, cutouts, native),
+            detail=Drafted(scene, draft, strength),
             notes=notes,
         )
 
     def evaluate(self, batch: Batch) -> Float32:
+        """The clean pictures that the denoiser predicts, (B, 3, h, w); each alone in the network."""
         rows = zip(batch.x, batch.t, batch.conditioning, strict=True)
         return np.concatenate([self._denoiser({"x": x[None], "t": t[None], **known}) for x, t, known in rows])
 
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        """The native picture at full size, (height, width, 3); a style of blocks keeps them crisp."""
         drafted: Drafted = encoded.detail
-        guide = draft.draw(drafted.scene, request.width, request.height, self._bank, drafted.cutouts)
-        pixels: UInt8 = self._fullsize(fullsize.inputs(x, drafted.native, guide))[0]
-        return pixels
+        block = fullsize.BLOCKS.get(drafted.scene.style)
+        if block is not None and request.style_weight > 0.5:
+            return fullsize.blocks(x, request.width, request.height, block)
+        guide = drafted.draft.draw(request.width, request.height)
+        return fullsize.widen(x, guide, trust=1 - drafted.strength)
 
     def _scene(self, request: Request, aspect: float, references: int) -> tuple[Scene, tuple[str, ...]]:
+        """The scene to paint, and sentences about what of the request it does not show."""
+        style = cast("Style | None", request.style)
         if request.scene is None:
-            plan = self._planner.plan(request.prompt, request.seed, aspect, references, request.style)  # type: ignore[arg-type]  # checked against STYLES
-            return plan.scene, plan.notes
+            plan = self._planner.plan(request.prompt, request.seed, aspect, references, style)
+            unused = ", ".join(f'"{word}"' for word in plan.unused)
+            return plan.scene, plan.notes + ((f"Words that had no effect: {unused}.",) if unused else ())
         try:
             scene = Scene.model_validate(request.scene)
         except ValidationError as error:
             first = error.errors()[0]
-            raise InvalidRequest(f"The scene is not valid at {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+            at = ".".join(map(str, first["loc"])) or "its top"
+            raise InvalidRequest(f"The scene is not valid at {at}: {first['msg']}.") from error
+        shown = {item.index for item in scene.items if isinstance(item, Reference)}
+        for index in sorted(shown):
+            if index >= references:
+                raise InvalidRequest(f"The scene shows reference {index}, but {references} came; they count from 0.")
         for item in scene.items:
-            if isinstance(item, Reference) and item.index >= references:
-                raise InvalidRequest(f"The scene shows reference {item.index}, but {references} came; they count from 0.")
-            if item.kind == "thing" and item.concept not in self._bank:
-                raise InvalidRequest(f"The bank has no drawing {item.concept!r}. `limner models` says where they are listed.")
-        return scene, ()
+            if isinstance(item, Thing) and item.concept not in self._bank:
+                raise InvalidRequest(
+                    f"The bank has no drawing {item.concept!r}. The names are those of bank/index.json in the package."
+                )
+        missing = [str(index) for index in range(references) if index not in shown]
+        notes = (f"The scene has no place for reference {', '.join(missing)}, which is not shown.",) if missing else ()
+        return (scene if style is None else scene.model_copy(update={"style": style})), notes
 
     def _references(self, cutouts: Sequence[UInt8]) -> Float32:
-        side = REFERENCE_SIDE * PATCH
-        sprites = [draft.sprite(Reference(index=k), side, self._bank, cutouts) for k in range(len(cutouts))]
-        patches = [reference_patches(sprite) for sprite in sprites]
-        return np.concatenate(patches)[None] if patches else np.zeros((1, 0, 4 * PATCH * PATCH), np.float32)
-
-
-def read_weights(folder: Path) -> tuple[dict[str, Any], Path]:
-    """meta.json and the network file of a denoiser, checked against each other.
-
-    Raises:
-        ModelUnusable: with a sentence that says which file is at fault.
-    """
-    again = "Install Limner again, or export the model again."
-    try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-        (name, wanted), *_ = meta["sha256"].items()
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise ModelUnusable(f"The model file {error.filename} is missing. {again}") from error
-    except OSError as error:
-        raise ModelUnusable(f"The model file {error.filename} cannot be read: {error.strerror}. {again}") from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ModelUnusable(f"{folder / 'meta.json'} is not a model's meta.json. {again}") from error
-    if meta.get("kind") != "limner-denoiser" or meta.get("format") != FORMAT:
-        raise ModelUnusable(f"{folder} holds {meta.get('kind')!r} of format {meta.get('format')}, not a denoiser of format {FORMAT}. {again}")
-    if meta.get("styles") != list(STYLES) or meta.get("patch") != PATCH:
-        raise ModelUnusable(f"The denoiser in {folder} was trained for other styles or patches than this version's. {again}")
-    if found != wanted:
-        raise ModelUnusable(f"{folder / name} is corrupt: its checksum is not the one in meta.json. {again}")
-    return meta, folder / name
-
-
-def _one_hot(style: str) -> Float32:
-    return np.eye(len(STYLES), dtype=np.float32)[[STYLES.index(style)]]
+        """The references' tokens, (1, R, 4 * PATCH * PATCH)."""
+        sprites = (sprite(Reference(index=k), REFERENCE_SIDE * PATCH, self._bank, cutouts) for k in range(len(cutouts)))
+        none = np.zeros((0, 4 * PATCH * PATCH), np.float32)
+        return np.concatenate([none, *map(reference_patches, sprites)])[None]

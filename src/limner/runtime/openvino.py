@@ -29,7 +29,7 @@ class Network:
             threads: 0 takes all cores.
 
         Raises:
-            ModelUnusable: the file is not a network.
+            ModelUnusable: the file is missing or not a network.
         """
         import openvino as ov
 
@@ -37,15 +37,25 @@ class Network:
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             precision = "f32"
         self.precision: Precision = precision
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(str(source)) if isinstance(source, Path) else source
             self._call = core.compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
-            raise ModelUnusable(f"{source} cannot be read as a network. Install Limner again, or export the model again.") from error
+            raise ModelUnusable(
+                f"{source} cannot be read as a network. Install Limner again, or export the model again."
+            ) from error
 
     def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Run the network on named inputs; returns its first output, an array of its own."""
+        """Run the network on named inputs; returns its first output, an array of its own.
+
+        Raises:
+            ValueError, RuntimeError: an input is missing or not of the shape and type that the network takes.
+        """
         return np.array(self._call.infer(dict(inputs))[0], copy=True)

@@ -30,7 +30,11 @@ from limner.painter.training.scenes import random_scene, random_style, with_styl
 SCENES = 32  # of one shard
 PAINTINGS = 4  # of one scene, each in a style of its own
 # Width and height of finished pictures; squares and wide ones are asked for most.
-SIZES = ((1024, 1024),) * 4 + ((1280, 720),) * 3 + ((1152, 864), (1248, 832), (864, 1152), (832, 1248), (720, 1280), (1344, 576))
+SIZES = (
+    ((1024, 1024),) * 4
+    + ((1280, 720),) * 3
+    + ((1152, 864), (1248, 832), (864, 1152), (832, 1248), (720, 1280), (1344, 576))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Shard:
     text: npt.NDArray[np.float16] | None = None  # (SCENES * PAINTINGS, TEXT_TOKENS, TEXT_DIM)
 
     def save(self, folder: Path) -> None:
+        """Write the shard to `folder`, which must not exist; what a killed writer leaves is never taken for one."""
         whole = folder.with_suffix(".partial")
         whole.mkdir(parents=True, exist_ok=True)
         for name in self.__slots__:
@@ -55,21 +60,27 @@ class Shard:
 
     @classmethod
     def load(cls, folder: Path) -> Shard:
+        """The shard of that folder, its arrays mapped from disk."""
         return cls(**{path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
 
 
 def make(number: int, bank: Bank) -> Shard:
     """Draw and paint shard `number`."""
-    rng = random.Random(number)
+    rng = random.Random(number)  # noqa: S311 - no secrets
     noise = np.random.Generator(np.random.Philox(number))
     width, height = SIZES[number % len(SIZES)]
     rows, cols = grid(width, height)
     h, w, aspect = rows * PATCH, cols * PATCH, width / height
-    drafted, targets, chosen, captions, sprites, boxes = [], [], [], [], [], []
+    drafted: list[UInt8] = []
+    targets: list[UInt8] = []
+    chosen: list[int] = []
+    captions: list[str] = []
+    sprites: list[UInt8] = []
+    boxes: list[Float32] = []
     while len(drafted) < SCENES:
         scene, text = random_scene(rng, aspect, bank)
         backdrop = places.draw(scene.place, scene.time, scene.weather, aspect, scene.variant, scene.backdrop)
-        lit = styles.parts(drafts.layers(scene, w, h, bank, aspect=aspect), backdrop.sun)
+        lit = styles.parts(drafts.compose(scene, aspect, bank).layers(w, h), backdrop.sun)
         drafted.append(np.asarray(lit.colour * 255 + 0.5, np.uint8))
         for _ in range(PAINTINGS):
             style = random_style(rng)
@@ -82,11 +93,17 @@ def make(number: int, bank: Bank) -> Shard:
         box = np.array([item.y - item.height, item.x - half, item.y, item.x + half]) * [rows, cols, rows, cols]
         boxes.append(box.astype(np.float32))
     return Shard(
-        np.stack(drafted), np.stack(targets), np.array(chosen, np.uint8), np.array(captions), np.stack(sprites), np.stack(boxes)
+        np.stack(drafted),
+        np.stack(targets),
+        np.array(chosen, np.uint8),
+        np.array(captions),
+        np.stack(sprites),
+        np.stack(boxes),
     )
 
 
 def write(number: int, out: Path) -> int:
+    """Make shard `number` in `out`, unless it is there; returns `number`."""
     cv2.setNumThreads(1)
     folder = out / f"{number:05d}"
     if not folder.exists():
@@ -103,7 +120,10 @@ def describe(folder: Path) -> None:
         if not (shard / "text.npy").exists() and (shard / "caption.npy").exists():
             captions = np.load(shard / "caption.npy")
             features = np.stack([words.tokens(str(c))[:TEXT_TOKENS] for c in captions]).astype(np.float16)
-            np.save(shard / "text.npy", features)
+            whole = shard / "text.partial"
+            with whole.open("wb") as file:
+                np.save(file, features)
+            whole.rename(shard / "text.npy")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Export a trained denoiser to what ships: an ONNX file with int8 or fp16 weights, meta.json and a checksum.
+"""Export a trained denoiser to what ships: an ONNX file with fp16 weights, and meta.json with its checksum.
 
-    python -m limner.painter.training.export --checkpoint runs/depth8/checkpoint.pt --out src/limner/painter/weights/denoiser
+python -m limner.painter.training.export --checkpoint runs/depth8/checkpoint.pt --out weights
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from onnx import TensorProto, helper, numpy_helper
 from limner.painter import denoiser
 from limner.painter.training.network import Config, Network
 
-FORMAT = 1
-
 
 def export(network: Network, out: Path, about: dict[str, Any]) -> None:
     """Write `out`/denoiser.onnx and `out`/meta.json.
 
     The graph's sizes are free: pixels, text tokens and references may change from call to call.
     Large matrices are stored as float16 and widened when the file is read, which halves the file.
+
+    Args:
+        network: is moved to the CPU and to float32.
+        about: what meta.json says of the training; JSON.
     """
     out.mkdir(parents=True, exist_ok=True)
     network = network.eval().float().cpu()
@@ -44,7 +46,7 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
         "cos": (torch.randn(tokens, denoiser.HEAD_DIM // 2), {0: "tokens"}),
         "sin": (torch.randn(tokens, denoiser.HEAD_DIM // 2), {0: "tokens"}),
     }
-    path = out / "denoiser.onnx"
+    path = out / denoiser.FILE
     torch.onnx.export(
         network, tuple(v for v, _ in inputs.values()), str(path), input_names=list(inputs), output_names=["clean"],
         dynamic_axes={k: axes for k, (_, axes) in inputs.items() if axes}, opset_version=18, dynamo=False,
@@ -53,8 +55,8 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
     _halve(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
     meta = {
-        "format": FORMAT,
-        "kind": "limner-denoiser",
+        "format": denoiser.FORMAT,
+        "kind": denoiser.KIND,
         "depth": network.config.depth,
         "width": network.config.width,
         "parameters": sum(p.numel() for p in network.parameters()),

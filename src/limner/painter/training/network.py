@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from limner.painter.denoiser import HEAD_DIM, PATCH, TEXT_DIM
 
@@ -93,16 +93,19 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset).to(x.dtype).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attend(rms(x, self.norm1) * (1 + scale1) + shift1, cos, sin)
         a, b = self.up(rms(x, self.norm2) * (1 + scale2) + shift2).chunk(2, dim=-1)
-        return x + gate2 * self.down(F.silu(a) * b)
+        y: Tensor = self.down(functional.silu(a) * b)
+        return x + gate2 * y
 
     def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attention of all tokens to all, with normalised queries and keys; shapes as in `forward`."""
         b, n, d = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, HEAD_DIM).permute(2, 0, 3, 1, 4).unbind(0)
         q = rotate(rms(q, self.norm_q), cos, sin).to(v.dtype)
         k = rotate(rms(k, self.norm_k), cos, sin).to(v.dtype)
         # Written out: the CPU backward of scaled_dot_product_attention takes a quarter of the whole step.
         weights = torch.softmax((q @ k.transpose(-2, -1)) * HEAD_DIM**-0.5, dim=-1)
-        return self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(b, n, d))
+        y: Tensor = self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(b, n, d))
+        return y
 
 
 class Network(nn.Module):
@@ -123,31 +126,34 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.Parameter(torch.ones(d))
         self.unembed = nn.Linear(d, 12 * (p // 2) ** 2)
-        self.head = nn.ModuleList((nn.Conv2d(40, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 12, 3, padding=1)))
+        self.head = nn.ModuleList(
+            (nn.Conv2d(40, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 12, 3, padding=1))
+        )
+        # Ink, grain and blocks are matters of pixels, so the style steers the head itself (FiLM, Perez et al. 2018).
+        self.film = nn.Linear(d, 4 * 32)
         self.initialise()
 
     def initialise(self) -> None:
-        """Gates and the head start at zero, so that the untrained network returns what is visible of the draft."""
+        """Branches and head end in zeros, so that the untrained network returns what is visible of the draft."""
         for name, weight in self.named_parameters():
-            if weight.ndim == 2 and name not in ("kinds",) and "offset" not in name:
+            if name.startswith(("modulation.", "head.2.", "film.")) or name.endswith((".out.weight", ".down.weight")):
+                nn.init.zeros_(weight)
+            elif name.endswith(".offset"):
+                weight.data[[2, 5]] = 1.0  # the gates: blocks open as soon as their last matrices leave zero
+            elif weight.ndim == 2 and name != "kinds":
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            nn.init.zeros_(block.out.weight)
-            nn.init.zeros_(block.down.weight)
-            block.offset.data[2] = 1.0
-            block.offset.data[5] = 1.0
-        last = self.head[-1]
-        assert isinstance(last, nn.Conv2d)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
 
     def forward(
-        self, x: Tensor, t: Tensor, draft: Tensor, text: Tensor, reference: Tensor, strength: Tensor, style: Tensor,
-        cos: Tensor, sin: Tensor,
+        self,
+        x: Tensor,
+        t: Tensor,
+        draft: Tensor,
+        text: Tensor,
+        reference: Tensor,
+        strength: Tensor,
+        style: Tensor,
+        cos: Tensor,
+        sin: Tensor,
     ) -> Tensor:
         """Predict the clean picture.
 
@@ -175,13 +181,14 @@ class Network(nn.Module):
             dim=1,
         )
         c = self.scalars(torch.cat((waves(t, 64), waves(strength, 64)), dim=-1)) + self.style(style)
-        modulation = self.modulation(F.silu(c)).reshape(-1, 6, self.config.width)
+        modulation = self.modulation(functional.silu(c)).reshape(-1, 6, self.config.width)
         for block in self.blocks:
             tokens = block(tokens, modulation, cos, sin)
         patches = self.unembed(rms(tokens[:, : h * w], self.norm))
         half = self.config.patch // 2
         coarse = patches.reshape(-1, h, w, 12, half, half).permute(0, 3, 1, 4, 2, 5).reshape(-1, 12, h * half, w * half)
-        y = torch.cat((coarse, F.pixel_unshuffle(seen, 2).to(coarse.dtype)), dim=1)
-        for layer in self.head[:-1]:
-            y = F.silu(layer(y))
-        return F.pixel_shuffle(self.head[-1](y), 2).float() + draft[:, :3]
+        y = torch.cat((coarse, functional.pixel_unshuffle(seen, 2).to(coarse.dtype)), dim=1)
+        film = self.film(functional.silu(c)).reshape(-1, 4, 32, 1, 1).unbind(1)
+        for layer, scale, shift in zip(self.head[:-1], film[:2], film[2:], strict=True):
+            y = functional.silu(layer(y) * (1 + scale) + shift)
+        return functional.pixel_shuffle(self.head[-1](y), 2).float() + draft[:, :3]

@@ -29,6 +29,8 @@ from limner.painter.training.data import PAINTINGS, SCENES, Shard
 from limner.painter.training.network import Config, Network
 
 CROP = 8  # tokens on a side of a crop
+HIDDEN = 0.25  # share of the examples whose draft is hidden to some degree
+FIRST = 0.25  # share of the examples at t = 0, where each picture begins and a picture of few steps spends most
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class Run:
     """A training run. Everything that its result depends on, beside the data and the code."""
 
     depth: int = 6
-    steps: int = 5000
-    batch: int = 48  # crops in a step; whole pictures in a step are a quarter of it
+    steps: int = 7000
+    batch: int = 24  # crops in a step; whole pictures in a step are a quarter of it
     whole_from: float = 0.7  # share of the steps after which pictures are whole
     decay_from: float = 0.7  # share of the steps after which the rate falls to zero, in a line
     warmup: int = 200
     rate: float = 1.5e-3
-    ema: float = 0.998
+    ema: float = 0.999
     seed: int = 0
+    start: str = ""  # checkpoint of an earlier run, whose weights are taken where names and shapes agree
 
     def learning_rate(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warmup)
@@ -71,8 +74,12 @@ class Batch:
 
 
 def load_batch(run: Run, shards: list[Shard], step: int) -> Batch:
-    """The batch of this step: a pure function of its arguments."""
-    rng = np.random.Generator(np.random.Philox(key=run.seed, counter=step))
+    """The batch of this step: a pure function of its arguments.
+
+    Raises:
+        ValueError: a shard has no token features.
+    """
+    rng = np.random.Generator(np.random.Philox(key=run.seed + (step << 64)))  # a key each: counters next door overlap
     shard = shards[int(rng.integers(len(shards)))]
     whole = step >= run.whole_from * run.steps
     size = max(1, run.batch // 4) if whole else run.batch
@@ -84,13 +91,15 @@ def load_batch(run: Run, shards: list[Shard], step: int) -> Batch:
     references = int(rng.random() < 0.5)
     cos, sin = _tables(rows, cols, top, left, height, width, references)
 
+    if shard.text is None:
+        raise ValueError("A shard has no text; run limner.painter.training.data again.")
     clean, draft, reference, strengths, text, style = [], [], [], [], [], []
     for i in picks:
         scene = int(i) // PAINTINGS
-        strength = float(rng.random() ** 1.5) if rng.random() < 0.5 else 0.0
+        strength = float(rng.random() ** 1.5) if rng.random() < HIDDEN else 0.0
         seen = hide(shard.draft[scene][view], strength, rng)
         if references and rng.random() < 0.5:
-            _cover(seen, shard.box[scene] - np.float32([top, left, top, left]))
+            _cover(seen, shard.box[scene] - np.array([top, left, top, left], np.float32))
         mirrored = rng.random() < 0.5
         target = shard.target[i][view].astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
         sprite = shard.sprite[scene]
@@ -102,7 +111,7 @@ def load_batch(run: Run, shards: list[Shard], step: int) -> Batch:
         strengths.append(strength)
         text.append(shard.text[i] if rng.random() > 0.1 else np.zeros_like(shard.text[i]))
         style.append(np.eye(len(STYLES))[shard.style[i]] * (rng.random() > 0.1))
-    t = samplers.logit_normal(rng.standard_normal(size))
+    t = samplers.logit_normal(rng.standard_normal(size)) * (rng.random(size) >= FIRST)
 
     def tensor(x: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.stack(x) if isinstance(x, list) else x).astype(np.float32))
@@ -133,7 +142,8 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
     x = samplers.noised(batch.clean, batch.noise, batch.t)
     y = network(x, batch.t, batch.draft, batch.text, batch.reference, batch.strength, batch.style, batch.cos, batch.sin)
     wanted, given = (samplers.velocity(clean, x, batch.t) for clean in (batch.clean, y))
-    return (wanted - given).square().mean()
+    loss: Tensor = (wanted - given).square().mean()
+    return loss
 
 
 def optimizers(network: Network, rate: float) -> list[torch.optim.Optimizer]:
@@ -153,20 +163,27 @@ def train(run: Run, data: Path, out: Path, *, device: str, compiled: bool, secon
     Writes `out`/checkpoint.pt, log.jsonl and sheet-<step>.png; starts from the checkpoint if there is one.
 
     Raises:
-        ValueError: the checkpoint in `out` belongs to a run with other settings.
+        ValueError: the checkpoint in `out` belongs to a run with other settings, or `data` lacks shards or their text.
     """
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     shards = [Shard.load(p) for p in sorted(data.glob("[0-9]*")) if p.suffix != ".partial"]
+    if not shards:
+        raise ValueError(f"{data} holds no shards; make them with limner.painter.training.data.")
     network = Network(Config(depth=run.depth, styles=len(STYLES))).to(device)
     average = Network(network.config).to(device)
     average.load_state_dict(network.state_dict())
     opts = optimizers(network, run.rate)
     step, checkpoint = 0, out / "checkpoint.pt"
+    if run.start and not checkpoint.exists():
+        _take(torch.load(run.start, map_location=device, weights_only=True)["average"], network)
+        average.load_state_dict(network.state_dict())
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["run"] != asdict(run):
-            raise ValueError(f"{checkpoint} belongs to another run, {saved['run']}; give another --out or the same settings.")
+            raise ValueError(
+                f"{checkpoint} belongs to another run, {saved['run']}; give another --out or the same settings."
+            )
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
         for opt, state in zip(opts, saved["optimizers"], strict=True):
@@ -174,8 +191,6 @@ def train(run: Run, data: Path, out: Path, *, device: str, compiled: bool, secon
         step = saved["step"]
     forward: Any = torch.compile(network) if compiled else network
 
-    if not shards or any(shard.text is None for shard in shards):
-        raise ValueError(f"{data} holds no shards, or some without text; make them with limner.painter.training.data.")
     began, recent, images = time.monotonic(), [], 0
     ahead = ThreadPoolExecutor(1)
     following = ahead.submit(load_batch, run, shards, step)
@@ -201,7 +216,12 @@ def train(run: Run, data: Path, out: Path, *, device: str, compiled: bool, secon
         recent.append(loss.item())
         if step % 50 == 0 or step == run.steps:
             spent = time.monotonic() - began
-            line = {"step": step, "loss": round(float(np.mean(recent)), 4), "images_per_second": round(images / spent, 1), "seconds": round(spent)}
+            line = {
+                "step": step,
+                "loss": round(float(np.mean(recent)), 4),
+                "images_per_second": round(images / spent, 1),
+                "seconds": round(spent),
+            }
             recent = []
             with (out / "log.jsonl").open("a") as f:
                 f.write(json.dumps(line) + "\n")
@@ -214,7 +234,9 @@ def train(run: Run, data: Path, out: Path, *, device: str, compiled: bool, secon
     return average
 
 
-def _save(path: Path, run: Run, step: int, network: Network, average: Network, opts: list[torch.optim.Optimizer]) -> None:
+def _save(
+    path: Path, run: Run, step: int, network: Network, average: Network, opts: list[torch.optim.Optimizer]
+) -> None:
     state = {
         "run": asdict(run), "step": step, "network": network.state_dict(), "average": average.state_dict(),
         "optimizers": [o.state_dict() for o in opts],
@@ -223,10 +245,18 @@ def _save(path: Path, run: Run, step: int, network: Network, average: Network, o
     path.with_suffix(".partial").replace(path)
 
 
+def _take(weights: dict[str, Tensor], network: Network) -> None:
+    """Copy the weights that the network has too, in the same shape; the others stay as they were initialised."""
+    own = network.state_dict()
+    network.load_state_dict({k: weights[k] if k in weights and weights[k].shape == v.shape else v for k, v in own.items()})
+
+
 @torch.no_grad()
 def sheet(network: Network, shards: list[Shard], path: Path, device: str, steps: int = 8) -> None:
     """Paint eight drafts and write rows of draft, picture at strengths 0, 0.3, 0.6 and 1, and target."""
-    shard = next(s for s in shards if s.target.shape[1] == s.target.shape[2])
+    shard = next((s for s in shards if s.target.shape[1] == s.target.shape[2]), shards[0])
+    if shard.text is None:
+        raise ValueError("A shard has no text; run limner.painter.training.data again.")
     rows, cols = (s // PATCH for s in shard.target.shape[1:3])
     cos, sin = (torch.from_numpy(a).to(device) for a in rotary(rows, cols, 0))
     lines = []
@@ -234,11 +264,16 @@ def sheet(network: Network, shards: list[Shard], path: Path, device: str, steps:
         i += (i // 3) % PAINTINGS
         line = [shard.draft[i // PAINTINGS]]
         for strength in (0.0, 0.3, 0.6, 1.0):
-            draft = torch.from_numpy(hide(shard.draft[i // PAINTINGS], strength, np.random.default_rng(i)))[None].to(device)
+            draft = torch.from_numpy(hide(shard.draft[i // PAINTINGS], strength, np.random.default_rng(i)))[None].to(
+                device
+            )
             text = torch.from_numpy(shard.text[i].astype(np.float32))[None].to(device)
             style = torch.eye(len(STYLES))[int(shard.style[i])][None].to(device)
             none = torch.zeros(1, 0, 4 * PATCH * PATCH, device=device)
-            state = samplers.begin(torch.from_numpy(samplers.noise(i, (1, 3, rows * PATCH, cols * PATCH))).to(device), samplers.schedule(steps))
+            state = samplers.begin(
+                torch.from_numpy(samplers.noise(i, (1, 3, rows * PATCH, cols * PATCH))).to(device),
+                samplers.schedule(steps),
+            )
             while not state.finished:
                 t, s = (torch.tensor([v], dtype=torch.float32, device=device) for v in (state.t, strength))
                 with torch.autocast(device, torch.bfloat16):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from limner.painter.bank import Bank, singular_phrase
-from limner.painter.planner_words import (
+from limner.painter.planner.words import (
     FOREIGN,
     LONGEST,
     MARKS,
@@ -154,8 +154,16 @@ def settle(chunks: Sequence[Chunk]) -> list[Chunk]:
         after = chunks[at + 1] if at + 1 < len(chunks) else None
         if chunk.concept is not None and chunk.kind != "noun" and _is_noun(chunk, before, after, settled):
             chunk = replace(chunk, word=Word("noun", chunk.word.facts if chunk.kind in ("place", "setting") else {}))
+        elif _is_verb(chunk, before, after):
+            chunk = replace(chunk, word=Word("unknown", {}), concept=None)
         settled.append(chunk)
     return settled
+
+
+def _is_verb(chunk: Chunk, before: Chunk | None, after: Chunk | None) -> bool:
+    """Whether a plural is rather a verb: "a dog guards the house"."""
+    named = before is not None and before.kind in ("noun", "person", "subject", "unknown")
+    return named and chunk.plural and chunk.kind in HEADS and after is not None and after.kind in ("article", "their")
 
 
 def _is_noun(chunk: Chunk, before: Chunk | None, after: Chunk | None, settled: Sequence[Chunk]) -> bool:

@@ -1,6 +1,6 @@
 """The planner's words: how a prompt is cut into them, and what each means.
 
-The words themselves are in planner_words.txt, those of five other languages in planner_tongues.txt.
+The words themselves are in words.txt, those of five other languages in tongues.txt.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import MappingProxyType
 from typing import Literal, cast, get_args
 
 Kind = Literal[
-    "article", "their", "count", "adjective", "noun", "person", "subject", "garment", "feature", "place", "setting", "verb",
-    "relation", "wear", "not", "pronoun", "copula", "and", "comma", "stop", "quiet", "vain", "unknown",
+    "article", "their", "count", "adjective", "noun", "person", "subject", "garment", "feature", "place", "setting",
+    "verb", "relation", "wear", "not", "pronoun", "copula", "and", "comma", "stop", "quiet", "vain", "unknown",
 ]  # fmt: skip
 
 Language = Literal["zh", "es", "fr", "de", "ja"]
 
-TABLE = Path(__file__).with_name("planner_words.txt")
-TONGUES = Path(__file__).with_name("planner_tongues.txt")
+TABLE = Path(__file__).with_name("words.txt")
+TONGUES = Path(__file__).with_name("tongues.txt")
 LONGEST = 7  # tokens in a phrase
 _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]"  # Chinese and Japanese, sign by sign: the longest phrase wins later

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Protocol
 
 from limner.painter import draft
 from limner.painter.bank import Bank
 from limner.painter.composition import arrange
-from limner.painter.places import KINDS
-from limner.painter.planner_casting import Dice, cast_all
-from limner.painter.planner_chunks import Lexicon, settle, tag
-from limner.painter.planner_reading import Reading, read
-from limner.painter.planner_words import tokens
-from limner.painter.scene import Item, Place, Reference, Scene, Style
+from limner.painter.planner.casting import cast_all
+from limner.painter.planner.chunks import Lexicon, settle, tag
+from limner.painter.planner.grammar import read
+from limner.painter.planner.reading import Reading
+from limner.painter.planner.setting import WATERS, Dice, ground_of
+from limner.painter.planner.words import tokens
+from limner.painter.scene import Item, Reference, Scene, Style
 from limner.painter.words import ACCEPT, Words
 
 LOOKED_UP = 6  # unknown nouns of one prompt that are looked up by meaning, so that no prompt takes long
 MOST_REFERENCES = 8
 ZOOMS = {"close": 1.35, "wide": 0.6}
-WATERS: dict[Place, float] = {"beach": 0.6}  # where boats lie, in heights of the picture
 REFERENCE_RATIO = 0.6  # width over height that a cut-out subject is taken to have
-
-
-@dataclass(frozen=True)
-class _Plain:
-    """The ground of a plain place, which `places.KINDS` does not list."""
-
-    horizon: float = 0.68
-    ground: float = 0.86
-    surface: Literal["ground"] = "ground"
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ class ParsingPlanner:
         reading = self.read(prompt)
         dice = Dice(seed)
         wishes, setting = cast_all(reading, references, dice, self.bank)
-        ground = KINDS.get(setting.place) or _Plain()
+        ground = ground_of(setting.place)
         zoom = ZOOMS.get(reading.setting.get("frame", ""), 1.0)
         items = arrange(wishes, ground, aspect, dice("where"), self.bank, self._ratio, zoom, WATERS.get(setting.place))
         scene = Scene(
