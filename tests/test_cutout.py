@@ -149,7 +149,7 @@ def test_tiny_thin_and_one_coloured_pictures_are_kept_visible(size: tuple[int, i
 @pytest.mark.parametrize("alpha", [0, 20])
 def test_a_picture_that_shows_nothing_is_refused(alpha: int) -> None:
     picture = np.full((50, 50, 4), (200, 30, 40, alpha), np.uint8)
-    with pytest.raises(ReferenceRefused, match="wholly transparent. Send one that shows the subject"):
+    with pytest.raises(ReferenceRefused, match=r"wholly transparent. Send one that shows the subject"):
         cut_out(picture)
 
 

@@ -165,7 +165,7 @@ def test_a_changed_network_is_refused(folder: Path) -> None:
     data = bytearray((folder / FILE).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / FILE).write_bytes(data)
-    with pytest.raises(ModelUnusable, match="is corrupt: its checksum is not the one in meta.json"):
+    with pytest.raises(ModelUnusable, match=r"is corrupt: its checksum is not the one in meta.json"):
         read_weights(folder)
 
 

@@ -149,7 +149,9 @@ def test_the_light_of_the_hour_falls_on_everything_that_stands(bank: Bank) -> No
     item = Person(x=0.5, y=0.9, height=0.6)
     by_hour = {}
     for time in ("day", "night"):
-        layers = compose(Scene(place="park", time=time, items=(item, Reference(x=0.2)), variant=1), 1.0, bank, [square()])
+        layers = compose(
+            Scene(place="park", time=time, items=(item, Reference(x=0.2)), variant=1), 1.0, bank, [square()]
+        )
         by_hour[time] = [layer.pixels for layer in layers.layers(128, 128) if layer.role == "item"]
     for day, night in zip(by_hour["day"], by_hour["night"], strict=True):
         np.testing.assert_array_equal(day[..., 3], night[..., 3])
@@ -181,5 +183,5 @@ def test_what_is_not_there_is_told_in_a_sentence(bank: Bank) -> None:
         compose(Scene(items=(Thing(concept="unicorn-made-of-glass"),)), 1.0, bank)
     with pytest.raises(KeyError, match="shows reference 1, but 1 came"):
         compose(Scene(items=(Reference(index=1),)), 1.0, bank, [square()])
-    with pytest.raises(ValueError, match="aspect from 0.25 to 4"):
+    with pytest.raises(ValueError, match=r"aspect from 0.25 to 4"):
         compose(Scene(), 5.0, bank)

@@ -43,7 +43,9 @@ def evaluated(painter: PainterPipeline, request: Request, encoded: Encoded) -> U
     while not state.finished:
         known = [encoded.conditioning] if encoded.guidance == 1 else [encoded.conditioning, encoded.unconditional]
         rows = len(known)
-        batch = Batch(encoded.key, (request,) * rows, np.stack([state.x] * rows), np.float32([state.t] * rows), (*known,))
+        batch = Batch(
+            encoded.key, (request,) * rows, np.stack([state.x] * rows), np.float32([state.t] * rows), (*known,)
+        )
         clean = painter.evaluate(batch)
         prediction = clean[0] if rows == 1 else samplers.guided(clean[0], clean[1], encoded.guidance)
         state = samplers.SAMPLERS[encoded.sampler].advance(state, prediction)

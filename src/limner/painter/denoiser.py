@@ -93,7 +93,7 @@ def hide(draft: UInt8, strength: float, rng: np.random.Generator) -> Float32:
 def reference_patches(sprite: UInt8) -> Float32:
     """A reference's tokens: (96, 96, 4) uint8, premultiplied, to (REFERENCE_TOKENS, 4 * PATCH * PATCH) in [0, 1]."""
     side = REFERENCE_SIDE
-    x: Float32 = sprite.transpose(2, 0, 1) / np.float32(255)
+    x = np.asarray(sprite.transpose(2, 0, 1) / np.float32(255), np.float32)
     return x.reshape(4, side, PATCH, side, PATCH).transpose(1, 3, 0, 2, 4).reshape(REFERENCE_TOKENS, -1)
 
 

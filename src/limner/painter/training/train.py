@@ -248,7 +248,9 @@ def _save(
 def _take(weights: dict[str, Tensor], network: Network) -> None:
     """Copy the weights that the network has too, in the same shape; the others stay as they were initialised."""
     own = network.state_dict()
-    network.load_state_dict({k: weights[k] if k in weights and weights[k].shape == v.shape else v for k, v in own.items()})
+    network.load_state_dict(
+        {k: weights[k] if k in weights and weights[k].shape == v.shape else v for k, v in own.items()}
+    )
 
 
 @torch.no_grad()
