@@ -282,9 +282,20 @@ def test_a_full_disk_is_a_sentence_for_links_and_no_matter_for_base64(tmp_path: 
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
-def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_made_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file, where a folder should be")
+    variables = ENVIRONMENT | {"LIMNER_DATA_DIR": str(tmp_path / "data")}
+    ended = subprocess.run([LIMNER, "serve", "--port", "0"], env=variables, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "data_dir" in ended.stderr
+    assert "cannot be made" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_data_folder_that_is_lost_while_serving_is_a_sentence(tmp_path: Path) -> None:
     with running(tmp_path) as service:
+        (tmp_path / "data").rmdir()
+        (tmp_path / "data").write_text("a file, where a folder should be")
         reply = service.call(prompt="a fox", response_format="url").json()
         assert reply["base_resp"]["status_code"] == 1024
         assert "cannot be written" in reply["base_resp"]["status_msg"]

@@ -40,7 +40,7 @@ HEAVY = {
     "resvg_py": ("limner.painter.training.",),
     "safetensors": ("limner.runtime.torch", "limner.painter.training."),
     "ray": ("limner.backends.ray_serve",),
-    "openvino": ("limner.runtime.openvino", "limner.painter.fullsize"),  # the second is a graph of its operations
+    "openvino": ("limner.runtime.openvino",),
     "fastapi": ("limner.api.",),
     "starlette": ("limner.api.",),
     "uvicorn": ("limner.cli",),

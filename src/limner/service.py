@@ -16,7 +16,7 @@ from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
 from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, UInt8
-from limner.errors import EngineFailed, LimnerError, ReferenceRefused, TimedOut
+from limner.errors import EngineFailed, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
 from limner.pipelines.base import Pipeline
 from limner.storage.blobs import Blobs, new_name
 
@@ -301,10 +301,16 @@ def build_service(settings: Settings) -> Service:
     """The whole service as `limner serve` runs it, sweeping expired pictures from disk until it is closed.
 
     Raises:
-        SettingsInvalid: the watermark cannot be drawn.
+        SettingsInvalid: the watermark cannot be drawn, or data_dir cannot hold anything.
         ModelUnusable: a model cannot be loaded.
     """
     imaging.check_watermark(settings.watermark_text, settings.watermark_font)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"data_dir {settings.data_dir} cannot be made: {error.strerror}. Name a folder that can be written."
+        ) from None
     blobs = Blobs(settings.data_dir / "pictures", settings.link_seconds)
     service = Service(settings, load_backend(settings), blobs)
     blobs.keep_swept(every=min(300.0, settings.link_seconds / 10))

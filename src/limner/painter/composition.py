@@ -36,6 +36,7 @@ from limner.painter.scene import Item, Thing
 LAYERED = ("behind", "front")  # relations that overlap
 RANKS = 4
 WORTH = 1.25  # how much larger things must become for another rank
+CENTRAL = 0.36  # of the width: the main subject's middle is no nearer to an edge, if that can be had
 SHOWN = 0.55  # how much of what is behind should be seen
 
 
@@ -127,7 +128,7 @@ def _room(count: int, ground: Ground, floats: bool) -> float:
 
 def _split(order: list[Group], stage: Stage, count: int) -> list[list[Group]]:
     """The order in `count` ranks, the nearest first; what is left or right of something stays in its rank."""
-    if count > 1 and any(g.wish.relation in ("left", "right") and stage.anchor(g) is None for g in order):
+    if count > 1 and any(stage.is_aside(g) for g in order):
         return []
     families: list[list[Group]] = []
     for group in sorted(order, key=stage.links):
@@ -167,15 +168,18 @@ def _gap(aspect: float, count: int) -> float:
 
 
 def _ordered(row: list[Group], stage: Stage, rng: random.Random) -> list[Group]:
-    """The groups from left to right: random, the first one towards the middle, relations obeyed."""
+    """The groups from left to right: the main one in the middle, the others around it by chance, relations obeyed."""
     order: list[Group] = []
+    main = stage.main
     for group in sorted(row, key=lambda g: (stage.links(g), g.index)):
         anchor, relation = stage.anchor(group), group.wish.relation
         if anchor in order and relation in ("left", "right", "beside"):
             right = relation == "right" or (relation == "beside" and rng.random() < 0.5)
             order.insert(order.index(anchor) + (1 if right else 0), group)
         else:
-            order.insert(rng.choice((0, len(order))), group)
+            left = sum(g.natural * g.ratio for g in order[: order.index(main)]) if main in order else 0.0
+            right = sum(g.natural * g.ratio for g in order[order.index(main) + 1 :]) if main in order else 0.0
+            order.insert(rng.choice((0, len(order))) if left == right else 0 if left < right else len(order), group)
     sides = {g.index: {"left": -1, "right": 1}.get(g.wish.relation or "", 0) for g in order if stage.anchor(g) is None}
     return sorted(order, key=lambda g: sides.get(g.index, 0))
 
@@ -196,6 +200,20 @@ def _spread(clusters: list[Cluster], stage: Stage, rng: random.Random) -> None:
             x += gap + inner * shares[number] / between
         cluster.x = x - cluster.left
         x += cluster.width
+    _centre(clusters, stage)
+
+
+def _centre(clusters: list[Cluster], stage: Stage) -> None:
+    """Move a row so that the main group is near the middle, as far as the picture's edges let it."""
+    main = next((c for c in clusters if c.root is stage.root(stage.main)), None)
+    if main is None or any(stage.is_aside(c.root) for c in clusters):
+        return
+    wanted = min(max(main.x, CENTRAL * stage.aspect), (1 - CENTRAL) * stage.aspect) - main.x
+    least = stage.margin - (clusters[0].x + clusters[0].left)
+    most = stage.aspect - stage.margin - (clusters[-1].x + clusters[-1].right)
+    shift = min(max(wanted, min(0.0, least)), max(0.0, most))
+    for cluster in clusters:
+        cluster.x += shift
 
 
 def _feet(

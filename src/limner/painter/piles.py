@@ -22,6 +22,7 @@ PERSON = {"child": 0.46, "adult": 0.6, "elder": 0.57}
 REFERENCE = 0.6
 SKY_THING = 0.3  # sun, moon and clouds
 SIZES: dict[str | None, float] = {None: 1.0, "tiny": 0.45, "small": 0.65, "large": 1.4, "huge": 1.75}
+LEAST_MAIN = 0.8  # a small hero is not lost in the picture
 PILED = ("on", "under", "above", "inside", "holding")  # relations that bind two groups into one cluster
 EDGE = 0.03  # of the picture's height, kept free on every side
 LOWEST = 0.96  # where the nearest feet stand
@@ -184,6 +185,15 @@ class Stage:
     def margin(self) -> float:
         return EDGE * min(1.0, self.aspect)
 
+    @property
+    def main(self) -> Group:
+        """The group that the picture is about: the first that is no scenery."""
+        return next((g for g in self.groups if g.about not in SCENERY), self.groups[0])
+
+    def is_aside(self, group: Group) -> bool:
+        """Whether a side of the picture was asked for."""
+        return group.wish.relation in ("left", "right") and self.anchors[group.index] is None
+
     def anchor(self, group: Group) -> Group | None:
         index = self.anchors[group.index]
         return None if index is None else self.groups[index]
@@ -215,7 +225,10 @@ class Stage:
         family = [root]
         for group in family:
             family += self.piled_on(group)
-            group.height, group.spacing = group.natural * scale * SIZES[group.wish.size], 0.0
+            size = SIZES[group.wish.size]
+            if group is self.main:
+                size = max(size, LEAST_MAIN)
+            group.height, group.spacing = group.natural * scale * size, 0.0
             fold(group, self)
         cluster = Cluster(root, [(root, 0.0, 0.0)])
         _pile(root, cluster, self)

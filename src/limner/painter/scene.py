@@ -12,15 +12,43 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Place = Literal[
-    "beach", "forest", "mountains", "city", "desert", "underwater", "sky", "space", "room", "library", "kitchen",
-    "stage", "farm", "snow", "park", "plain",
+    "beach",
+    "forest",
+    "mountains",
+    "city",
+    "desert",
+    "underwater",
+    "sky",
+    "space",
+    "room",
+    "library",
+    "kitchen",
+    "stage",
+    "farm",
+    "snow",
+    "park",
+    "plain",
 ]
 Time = Literal["dawn", "day", "sunset", "dusk", "night"]
 Weather = Literal["clear", "cloudy", "rain", "snow"]
 Style = Literal["storybook", "flat", "watercolor", "comic", "vivid", "medieval", "clay", "pixel", "papercut"]
 Colour = Literal[
-    "red", "orange", "yellow", "green", "teal", "blue", "navy", "purple", "pink", "brown", "black", "grey", "white",
-    "gold", "silver", "beige",
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "teal",
+    "blue",
+    "navy",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "grey",
+    "white",
+    "gold",
+    "silver",
+    "beige",
 ]
 Skin = Literal["pale", "light", "tan", "brown", "dark"]
 HairStyle = Literal["short", "bob", "long", "ponytail", "bun", "curly", "afro", "braids", "spiky", "bald"]

@@ -89,7 +89,7 @@ class PainterPipeline:
             raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
         cutouts = tuple(cut_out(reference).pixels for reference in request.references)
         aspect = request.width / request.height
-        scene, notes = self._scene(request, aspect, len(cutouts))
+        scene, notes = self._scene(request, aspect, cutouts)
         draft = compose(scene, aspect, self._bank, cutouts)
         rows, cols = grid(request.width, request.height)
         native = draft.draw(cols * PATCH, rows * PATCH)
@@ -133,11 +133,12 @@ class PainterPipeline:
         guide = drafted.draft.draw(request.width, request.height)
         return fullsize.widen(x, guide, trust=1 - drafted.strength)
 
-    def _scene(self, request: Request, aspect: float, references: int) -> tuple[Scene, tuple[str, ...]]:
+    def _scene(self, request: Request, aspect: float, cutouts: Sequence[UInt8]) -> tuple[Scene, tuple[str, ...]]:
         """The scene to paint, and sentences about what of the request it does not show."""
         style = cast("Style | None", request.style)
         if request.scene is None:
-            plan = self._planner.plan(request.prompt, request.seed, aspect, references, style)
+            ratios = [cutout.shape[1] / cutout.shape[0] for cutout in cutouts]
+            plan = self._planner.plan(request.prompt, request.seed, aspect, ratios, style)
             unused = ", ".join(f'"{word}"' for word in plan.unused)
             return plan.scene, plan.notes + ((f"Words that had no effect: {unused}.",) if unused else ())
         try:
@@ -148,14 +149,14 @@ class PainterPipeline:
             raise InvalidRequest(f"The scene is not valid at {at}: {first['msg']}.") from error
         shown = {item.index for item in scene.items if isinstance(item, Reference)}
         for index in sorted(shown):
-            if index >= references:
-                raise InvalidRequest(f"The scene shows reference {index}, but {references} came; they count from 0.")
+            if index >= len(cutouts):
+                raise InvalidRequest(f"The scene shows reference {index}, but {len(cutouts)} came; they count from 0.")
         for item in scene.items:
             if isinstance(item, Thing) and item.concept not in self._bank:
                 raise InvalidRequest(
                     f"The bank has no drawing {item.concept!r}. The names are those of bank/index.json in the package."
                 )
-        missing = [str(index) for index in range(references) if index not in shown]
+        missing = [str(index) for index in range(len(cutouts)) if index not in shown]
         notes = (f"The scene has no place for reference {', '.join(missing)}, which is not shown.",) if missing else ()
         return (scene if style is None else scene.model_copy(update={"style": style})), notes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Literal
@@ -45,6 +45,9 @@ class Kind:
     tint: Rgb = (1, 1, 1)  # what the place itself does to the light
 
 
+# Grounds for a plain place where no colour is asked for.
+PLAIN = ("#f4e3c8", "#cfe6ee", "#f6d6d2", "#d9e8cf", "#dfd8ee", "#f7e7b4", "#cfdcec", "#f3d9c0")
+
 KINDS: dict[Place, Kind] = {
     "beach": Kind(wild.beach, 0.44, 0.84),
     "forest": Kind(wild.forest, 0.56, 0.85),
@@ -61,11 +64,10 @@ KINDS: dict[Place, Kind] = {
     "farm": Kind(settled.farm, 0.54, 0.85),
     "snow": Kind(wild.snow, 0.56, 0.85),
     "park": Kind(settled.park, 0.55, 0.85),
+    "plain": Kind(partial(beyond.plain, colour=PLAIN[0]), 0.68, 0.86),
 }
 # How much of a place's light falls on things: with all of it a white shirt at sunset is no longer white.
 ON_THINGS = 0.5
-# Grounds for a plain place where no colour is asked for.
-PLAIN = ("#f4e3c8", "#cfe6ee", "#f6d6d2", "#d9e8cf", "#dfd8ee", "#f7e7b4", "#cfdcec", "#f3d9c0")
 
 
 def draw(place: Place, time: Time, weather: Weather, aspect: float, variant: int, backdrop: Colour | None) -> Backdrop:
@@ -82,8 +84,10 @@ def draw(place: Place, time: Time, weather: Weather, aspect: float, variant: int
     """
     if not 0.25 <= aspect <= 4:
         raise ValueError(f"A place is drawn at an aspect from 0.25 to 4, not {aspect}.")
-    ground = SHADES[backdrop] if backdrop else PLAIN[variant % len(PLAIN)]
-    kind = KINDS.get(place) or Kind(partial(beyond.plain, colour=ground), 0.68, 0.86)
+    kind = KINDS[place]
+    if place == "plain":
+        colour = SHADES[backdrop] if backdrop else PLAIN[variant % len(PLAIN)]
+        kind = replace(kind, paint=partial(beyond.plain, colour=colour))
     sky = sky_at(time, weather)
     lasting, hourly = Random(f"{place} {variant}"), Random(f"{place} {variant} {time} {weather}")  # noqa: S311 - no secrets
     sheet = Sheet(sky, 1000 * aspect, lasting, hourly, kind.indoors)

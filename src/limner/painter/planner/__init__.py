@@ -5,6 +5,7 @@ The same prompt, seed, aspect, number of references and style give the same plan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -12,11 +13,12 @@ from typing import Protocol
 from limner.painter import draft
 from limner.painter.bank import Bank
 from limner.painter.composition import arrange
+from limner.painter.places import KINDS
 from limner.painter.planner.casting import cast_all
 from limner.painter.planner.chunks import Lexicon, settle, tag
 from limner.painter.planner.grammar import read
 from limner.painter.planner.reading import Reading
-from limner.painter.planner.setting import WATERS, Dice, ground_of
+from limner.painter.planner.setting import WATERS, Dice
 from limner.painter.planner.words import tokens
 from limner.painter.scene import Item, Reference, Scene, Style
 from limner.painter.words import ACCEPT, Words
@@ -24,7 +26,6 @@ from limner.painter.words import ACCEPT, Words
 LOOKED_UP = 6  # unknown nouns of one prompt that are looked up by meaning, so that no prompt takes long
 MOST_REFERENCES = 8
 ZOOMS = {"close": 1.35, "wide": 0.6}
-REFERENCE_RATIO = 0.6  # width over height that a cut-out subject is taken to have
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,26 @@ class Plan:
     scene: Scene
     unused: tuple[str, ...] = ()  # words that had no effect
     notes: tuple[str, ...] = ()  # sentences for people
+    granted: tuple[str, ...] = ()  # words for what the place draws by itself
 
 
 class Planner(Protocol):
     """Turns a prompt into a scene."""
 
-    def plan(self, prompt: str, seed: int, aspect: float, references: int = 0, style: Style | None = None) -> Plan:
+    def plan(
+        self, prompt: str, seed: int, aspect: float, references: Sequence[float] = (), style: Style | None = None
+    ) -> Plan:
         """A scene that shows what the prompt says.
 
         Args:
             prompt: any text, the empty one too.
             seed: any integer; decides all that the prompt leaves open.
             aspect: width over height, from 0.25 to 4.
-            references: how many pictures of subjects came, up to 8; the scene shows each of them once.
+            references: width over height of each subject cut out of a picture, up to 8; the scene shows each once.
             style: the overall style; None leaves it to the prompt.
 
         Raises:
-            ValueError: `aspect` or `references` is out of its range.
+            ValueError: `aspect` is out of its range, there are too many references, or one has no shape.
         """
         ...
 
@@ -65,18 +69,26 @@ class ParsingPlanner:
         self.lexicon = Lexicon(bank)
         self._ratio = lru_cache(maxsize=1024)(self._ratio_of)
 
-    def plan(self, prompt: str, seed: int, aspect: float, references: int = 0, style: Style | None = None) -> Plan:
+    def plan(
+        self, prompt: str, seed: int, aspect: float, references: Sequence[float] = (), style: Style | None = None
+    ) -> Plan:
         """See `Planner.plan`."""
         if not 0.25 <= aspect <= 4:
             raise ValueError(f"A picture is planned at an aspect from 0.25 to 4, not {aspect}.")
-        if not 0 <= references <= MOST_REFERENCES:
-            raise ValueError(f"A picture shows up to {MOST_REFERENCES} references, not {references}.")
+        if len(references) > MOST_REFERENCES:
+            raise ValueError(f"A picture shows up to {MOST_REFERENCES} references, not {len(references)}.")
+        if not all(0 < ratio < float("inf") for ratio in references):
+            raise ValueError(f"The width over height of a reference is a positive number, not one of {references}.")
         reading = self.read(prompt)
         dice = Dice(seed)
-        wishes, setting = cast_all(reading, references, dice, self.bank)
-        ground = ground_of(setting.place)
+        wishes, setting = cast_all(reading, len(references), dice, self.bank)
+        ground = KINDS[setting.place]
         zoom = ZOOMS.get(reading.setting.get("frame", ""), 1.0)
-        items = arrange(wishes, ground, aspect, dice("where"), self.bank, self._ratio, zoom, WATERS.get(setting.place))
+
+        def ratio_of(item: Item) -> float:
+            return references[item.index] if isinstance(item, Reference) else self._ratio(item)
+
+        items = arrange(wishes, ground, aspect, dice("where"), self.bank, ratio_of, zoom, WATERS.get(setting.place))
         scene = Scene(
             place=setting.place,
             backdrop=setting.backdrop,
@@ -86,7 +98,7 @@ class ParsingPlanner:
             items=items,
             variant=dice("variant").randrange(2**32),
         )
-        return Plan(scene, tuple(reading.unused), tuple(reading.notes))
+        return Plan(scene, tuple(reading.unused), tuple(reading.notes), tuple(reading.granted))
 
     def read(self, prompt: str) -> Reading:
         """What the prompt says, before the seed decides the rest."""
@@ -108,4 +120,4 @@ class ParsingPlanner:
         return reading
 
     def _ratio_of(self, item: Item) -> float:
-        return REFERENCE_RATIO if isinstance(item, Reference) else draft.ratio(item, self.bank)
+        return draft.ratio(item, self.bank)

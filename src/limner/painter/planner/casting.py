@@ -11,13 +11,16 @@ from typing import Any, cast
 
 from limner.painter.bank import Bank
 from limner.painter.composition import MOUNTS, Relation, Size, Wish
-from limner.painter.planner.reading import Mention, Reading
+from limner.painter.planner.granted import grant
+from limner.painter.planner.reading import ANIMATE, Mention, Reading
 from limner.painter.planner.setting import PLEASANT, Dice, Setting, setting_of
 from limner.painter.scene import Colour, Item, Person, Place, Reference, Thing
 
+MOST_GROUPS = 8
 MOST_ITEMS = 64  # what a scene may hold
 VAGUE = {"thing": (2, 3, 3, 4), "person": (2, 3), "subject": (2,)}  # how many a plural without a number is
 
+FAMILY: tuple[dict[str, str], ...] = ({"build": "masculine"}, {"build": "feminine"}, {"age": "child"}, {"age": "child"})
 CLOTHES = (
     "red", "orange", "yellow", "green", "teal", "blue", "navy", "purple", "pink", "white", "grey", "beige", "brown",
 )  # fmt: skip
@@ -51,6 +54,7 @@ def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple
     _greet(reading, references, dice, bank)
     shown = _references(reading, references)
     setting = setting_of(reading, dice, bank)
+    shown = _limit(reading, grant(reading, setting, shown, bank), bank)
     second = dice("set").random() < 0.3
     wishes: list[Wish] = []
     room = MOST_ITEMS - len(reading.mentions)
@@ -66,13 +70,17 @@ def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple
             anchor = reading.mentions[mention.other]
             if anchor.kind == "thing" and bank[anchor.concept].group in MOUNTS:
                 mention = replace(mention, facts=mention.facts | {"pose": "standing"})  # its legs are hidden
+        if relation in ("with", "around"):
+            relation = "beside"
         looks: list[Item] = []
         if index in shown:
             looks = [Reference(index=shown[index])]
         elif mention.kind == "thing":
             looks = [_thing(mention, second, reading, bank)]
         else:
-            looks = [_person(mention, setting.place, held, dice("person", index, k)) for k in range(count)]
+            roles = FAMILY if mention.noun in ("family", "families") else ({},)
+            kin = [replace(mention, usual={**mention.usual, **roles[k % len(roles)]}) for k in range(count)]
+            looks = [_person(m, setting.place, held, dice("person", index, k)) for k, m in enumerate(kin)]
         wishes.append(
             Wish(
                 looks[0],
@@ -83,7 +91,38 @@ def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple
                 tuple(looks[1:]),
             )
         )
-    return wishes, setting
+    return _surround(reading, wishes), setting
+
+
+def _limit(reading: Reading, shown: dict[int, int], bank: Bank) -> dict[int, int]:
+    """Leave out what is too much for a picture: the last things named, before people and animals."""
+    mentions = reading.mentions
+    over = len(mentions) - max(MOST_GROUPS, len(shown))
+    if over <= 0:
+        return shown
+    lively = [m.kind != "thing" or bank[m.concept].group in ANIMATE for m in mentions]
+    rest = sorted((i for i in range(len(mentions)) if i not in shown), key=lambda i: (i == 0, lively[i], -i))
+    for index in sorted(rest[:over]):
+        reading.waste(mentions[index].noun)
+    reading.notes.append(f"A picture shows up to {MOST_GROUPS} groups: what more the prompt names is not drawn.")
+    return reading.drop(rest[:over], shown)
+
+
+def _surround(reading: Reading, wishes: list[Wish]) -> list[Wish]:
+    """Half of what is around something goes to each side of it."""
+    halves: list[Wish] = []
+    for index, mention in enumerate(reading.mentions):
+        wish = wishes[index]
+        if mention.relation == "around" and wish.count > 1:
+            less = wish.count // 2
+            wishes[index] = replace(
+                wish, count=wish.count - less, relation="left", looks=wish.looks[: wish.count - less - 1]
+            )
+            item = wish.looks[-less] if wish.looks else wish.item
+            halves.append(
+                replace(wish, item=item, count=less, relation="right", looks=wish.looks[len(wish.looks) - less + 1 :])
+            )
+    return wishes + halves
 
 
 def _greet(reading: Reading, references: int, dice: Dice, bank: Bank) -> None:
@@ -137,7 +176,7 @@ def _thing(mention: Mention, second: bool, reading: Reading, bank: Bank) -> Thin
     if colour is not None:
         able = [n for n in (name, *names) if bank[n].recolourable or bank[n].colours[:1] == (colour,)]
         if not able:
-            reading.waste(mention.said["colour"])
+            reading.waste(mention.said.get("colour", ""))
             reading.notes.append(f"The {bank[name].label} keeps its own colours: it cannot be drawn in {colour}.")
             return Thing(concept=name)
         name = able[0]

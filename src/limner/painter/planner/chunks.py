@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,10 @@ from limner.painter.planner.words import (
     phrase,
 )
 
-PLURALS: frozenset[Kind] = frozenset({"person", "garment", "subject", "feature"})
+PLURALS: frozenset[Kind] = frozenset({"person", "garment", "subject", "feature", "noun"})
 HEADS: frozenset[Kind] = frozenset({"noun", "person", "subject", "garment", "feature"})
 OPENERS: frozenset[Kind] = frozenset({"article", "their", "count", "adjective"})
+_LENS = re.compile(r"f / ?\d[\d.]*(?= |$)|\d+mm(?= |$)")  # a stop or a focal length
 TINTS = frozenset({"light", "dark", "pale", "bright", "deep", "pastel", "soft", "vivid", "muted"})  # of a colour
 ENDINGS: dict[str, tuple[str, ...]] = {
     "es": ("s", "es"),
@@ -107,7 +109,9 @@ def tag(tokens: Sequence[str], lexicon: Lexicon) -> list[Chunk]:
         token = tokens[at]
         counted = bool(chunks) and chunks[-1].kind in ("count", "adjective")
         found, size = None, 0
-        if token in MARKS:
+        if lens := _LENS.match(" ".join(tokens[at : at + 3])):
+            found, size = Chunk(lens[0], Word("quiet", {})), len(lens[0].split())
+        elif token in MARKS:
             found, size = Chunk(token, Word("comma", {})), 1
         elif (
             token in TINTS

@@ -12,11 +12,10 @@ from typing import Literal
 from limner.painter.bank import Bank
 from limner.painter.planner.chunks import HEADS, OPENERS, Chunk
 from limner.painter.planner.phrases import Finder, Phrase, Spec, phrase_at
-from limner.painter.planner.reading import Mention, Reading
+from limner.painter.planner.reading import ANIMATE, Mention, Reading
 from limner.painter.planner.words import STOPS, VOCABULARY, Word, phrase
 
-MOST_MENTIONS = 8
-ANIMATE = frozenset({"animal", "animal-head", "insect", "figure", "fantasy"})
+MOST_MENTIONS = 16
 HELD = ("tiny", "small")  # sizes of what a person who is "with" it holds
 BOOKS = ("closed-book", "open-book", "books")
 VESSELS = frozenset(
@@ -28,6 +27,7 @@ VESSELS = frozenset(
 DIRECT = ("on", "under", "above", "left", "right", "behind", "front", "beside", "inside")  # say where the first is
 HUMAN = ("he", "she", "him", "her", "who", "himself", "herself", "his")
 BUILDS = {"he": "masculine", "him": "masculine", "she": "feminine", "her": "feminine"}
+GENERIC = ("person", "man", "woman", "boy", "girl", "child", "figure", "guy", "lady", "kid", "subject", "character")
 AFRESH = ("comma", "and", "setting", "place", "quiet")  # after these a clause begins
 
 
@@ -78,6 +78,15 @@ class _Reader:
         head, people = found.head, self._people()
         if self.negated:
             self._deny(head, people)
+        elif head.kind == "vain":
+            self.reading.set_scene(head)
+            for word in (*(w for w in found.words if w.kind == "unknown"), head):
+                self.reading.waste(word.text)
+            self.relation = None
+        elif (known := self._known(found)) is not None:
+            self._refer(known)
+            self.reading.bind(found.words, head, [self.reading.mentions[known]])
+            self.target = (head, [self.reading.mentions[known]])
         elif head.kind == "place":
             self._locate(found)
         elif head.kind == "feature":
@@ -170,27 +179,28 @@ class _Reader:
         """New things or people."""
         apart = len(specs) > 1 and (head.plural or any(s.counted for s in specs[1:]))
         if not apart:
-            specs = [Spec([w for s in specs for w in s.words], specs[0].opener, specs[0].count)]
+            specs = [replace(specs[0], words=[w for s in specs for w in s.words])]
         new: list[int] = []
         for spec in specs:
             if len(self.reading.mentions) == MOST_MENTIONS:
                 self.reading.waste(head.text)
-                note = f"Only the first {MOST_MENTIONS} groups that the prompt names are drawn."
-                if note not in self.reading.notes:
-                    self.reading.notes.append(note)
                 continue
-            count = spec.count if spec.count is not None else None if head.plural else 1
+            usually = None if head.plural else int(head.says("count") or 1)
+            count = spec.count if spec.count is not None else usually
             kind: Literal["thing", "person", "subject"] = "thing"
             if head.kind in ("person", "subject"):
                 kind = "person" if head.kind == "person" else "subject"
-            pointed = spec.opened_by("pointed")
+            usual = head.word.facts if kind == "person" else {}
+            late = "place" in self.reading.setting or bool(self.reading.hints)
             mention = Mention(
-                head.text, kind, head.concept or "", count, pointed, head.word.facts if kind == "person" else {}
+                head.text, kind, head.concept or "", count, spec.opened_by("pointed"), spec.exact, late, usual
             )
             if count != 0:
                 self.reading.mentions.append(mention)
                 new.append(len(self.reading.mentions) - 1)
                 self.reading.bind(spec.words, head, [mention])
+                if kind == "thing" and (colour := head.says("colour")):
+                    mention.facts.setdefault("colour", colour)
         self.reading.set_scene(head)
         if new:
             self._relate(new)
@@ -226,7 +236,9 @@ class _Reader:
         mentions = self.reading.mentions
         main = mentions[about[0]]
         for i in new:
-            if relation == "with":
+            if relation == "around":
+                mentions[i].relation, mentions[i].other = "around", about[0]
+            elif relation == "with":
                 mentions[i].relation, mentions[i].other = self._with(main, mentions[i]), about[0]
             elif relation in ("holding", "holds"):
                 able = main.kind != "thing" or self.bank[main.concept].group in ANIMATE
@@ -252,14 +264,14 @@ class _Reader:
                 mentions[i].relation, mentions[i].other = relation, new[0]
 
     def _with(self, main: Mention, new: Mention) -> str:
-        """What "with" means: in the hand, on the head, or at the side."""
+        """What "with" means: in the hand, on the head, or in company."""
         if new.kind != "thing":
-            return "beside"
+            return "with"
         drawing = self.bank[new.concept]
         if main.kind != "thing":
-            return "holding" if drawing.size in HELD else "beside"
+            return "holding" if drawing.size in HELD else "with"
         wearer = self.bank[main.concept].group in ANIMATE or main.concept.startswith("snowman")
-        return "on" if drawing.group == "clothes" and wearer else "beside"
+        return "on" if drawing.group == "clothes" and wearer else "with"
 
     def _between(self, middle: int, new: list[int]) -> None:
         mentions = self.reading.mentions
@@ -295,6 +307,8 @@ class _Reader:
                 self._act(chunk)
             case "relation" if chunk.says("side"):
                 self._aside(chunk.word.facts["side"], after)
+            case "relation" if chunk.says("relation") == "holds" and self.target and self.target[0].kind == "place":
+                self.relation, self.carried = None, None  # "a meadow full of flowers": they are everywhere
             case "relation":
                 self.relation, self.carried, self.wearing, self.negated = chunk, None, False, False
                 for person in self._people() if self.last is not None else []:
@@ -326,6 +340,7 @@ class _Reader:
             case "vain" | "unknown":
                 self.reading.set_scene(chunk)
                 self.reading.waste(chunk.text)
+                self.carried = None
             case "count" if chunk.text[0].isdigit():
                 self.reading.waste(chunk.text)
             case _:
@@ -391,24 +406,44 @@ class _Reader:
             mentions.append(Mention(chunk.text, "subject", pointed=True))
             known = [len(mentions) - 1]
             self._relate(known)
+        anchor = self._refer(known[-1], known if chunk.text in ("it", "itself") else ())
         build = BUILDS.get(chunk.text)
+        if build and mentions[anchor].kind != "thing" and "build" not in mentions[anchor].usual:
+            mentions[anchor].facts.setdefault("build", build)
+
+    def _known(self, found: Phrase) -> int | None:
+        """The mention that "the hiker" is, where a hiker was named before and nothing parts the two."""
+        spec, head = found.specs[0], found.head
+        if not spec.opened_by("pointed") or spec.count is not None or head.plural or len(found.specs) > 1:
+            return None
+        mentions = self.reading.mentions
+        same = [i for i, m in enumerate(mentions) if m.noun == head.text and m.count == 1]
+        if not same and head.kind in ("person", "subject") and head.text in GENERIC:
+            same = [i for i, m in enumerate(mentions) if m.kind != "thing" and m.count == 1]
+        if len(same) != 1:
+            return None
+        facts = {**mentions[same[0]].usual, **mentions[same[0]].facts}
+        told = [head.word.facts if head.kind == "person" else {}, *(w.word.facts for w in found.words)]
+        agrees = all(facts.get(key, value) == value for fact in told for key, value in fact.items())
+        return same[0] if agrees else None
+
+    def _refer(self, anchor: int, known: Sequence[int] = ()) -> int:
+        """Speak again of the mention `anchor`, or of the one before it in `known`; which of them it was."""
+        mentions = self.reading.mentions
         if self.relation is not None:
             relation = self.relation.says("relation") or "beside"
-            about = [i for i in self._free() if i != known[-1]]
-            anchor = known[-1]
-            if chunk.text in ("it", "itself") and len(known) > 1 and anchor == self.last:
+            about = [i for i in self._free() if i != anchor]
+            if len(known) > 1 and anchor == self.last:
                 anchor = known[-2]
                 about = [
                     i
                     for i in ([self.last] if self.last is not None else [])
-                    if mentions[i].relation in (None, "beside")
+                    if mentions[i].relation in (None, "beside", "with")
                 ]
             if about and relation in DIRECT and anchor not in about:
                 for i in about:
                     mentions[i].relation, mentions[i].other = relation, anchor
             self.relation = None
         else:
-            self.last, self.subjects, self.chained = known[-1], [known[-1]], False
-            anchor = known[-1]
-        if build and mentions[anchor].kind != "thing" and "build" not in mentions[anchor].usual:
-            mentions[anchor].facts.setdefault("build", build)
+            self.last, self.subjects, self.chained = anchor, [anchor], False
+        return anchor

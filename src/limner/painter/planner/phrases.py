@@ -22,6 +22,7 @@ class Spec:
     words: list[Chunk] = field(default_factory=list)
     opener: Chunk | None = None
     count: int | None = None
+    exact: bool = False  # whether that is a number
 
     @property
     def counted(self) -> bool:
@@ -69,6 +70,7 @@ def phrase_at(chunks: Sequence[Chunk], start: int, fresh: bool, named: bool, fin
                 spec.opener = chunk
             case "count" if not spec.words and spec.count is None:
                 spec.count = min(int(chunk.word.facts["count"][:4]), MOST_OF_ONE)
+                spec.exact = chunk.says("vague") is None
             case "adjective" | "unknown":
                 spec.words.append(chunk)
             case "verb" if at > start or fresh:
@@ -82,6 +84,8 @@ def phrase_at(chunks: Sequence[Chunk], start: int, fresh: bool, named: bool, fin
             case "noun" | "person" | "subject" | "garment" | "feature":
                 if after is None or not _compound(chunk, after, spec):
                     return Phrase(chunk, specs, at + 1)
+                if chunk.kind == "noun" and chunk.concept == after.concept:
+                    return Phrase(replace(chunk, plural=after.plural), specs, at + 2)  # "a golden retriever puppy"
                 if (chunk.kind, after.kind) == ("noun", "person"):
                     return Phrase(chunk, [*specs[:-1], replace(spec, words=[*spec.words, after])], at + 2)
                 spec.words.append(chunk)
@@ -115,8 +119,10 @@ def _compound(chunk: Chunk, after: Chunk, spec: Spec) -> bool:
 
 
 def _unknown(specs: list[Spec], chunks: Sequence[Chunk], end: int, named: bool, find: Finder) -> Phrase | None:
-    """A phrase whose noun no table knows, with the concept that is nearest to it, if there is one."""
+    """A phrase whose noun cannot be drawn, or with the concept nearest to one that no table knows, if there is one."""
     words = specs[-1].words
+    if len(words) > 1 and words[-1].kind == "vain" and words[-1] is chunks[end - 1]:
+        return Phrase(words.pop(), specs, end)
     if not words or words[-1].kind != "unknown" or words[-1] is not chunks[end - 1]:
         return None
     name = words[-1].text

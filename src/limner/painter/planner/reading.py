@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from limner.painter.planner.chunks import Chunk
 
+ANIMATE = frozenset({"animal", "animal-head", "insect", "figure", "fantasy"})  # groups of the bank
 SETTINGS = ("place", "time", "weather", "style", "frame")
 LOOKS = ("age", "build", "skin", "hair", "hair_colour", "beard", "glasses", "hat", "top", "expression", "pose", "size")
 CLOTHES = {"top": "top_colour", "bottom": "bottom_colour", "hat": "hat_colour"}
@@ -27,6 +28,8 @@ class Mention:
     concept: str = ""
     count: int | None = 1  # None: a plural without a number
     pointed: bool = False  # "this dog", "the girl"
+    exact: bool = False  # counted with a number: "two trees", not "some trees"
+    late: bool = False  # named after the place
     usual: Mapping[str, str] = field(default_factory=dict)  # what the noun says of itself: a king has a crown
     facts: dict[str, str] = field(default_factory=dict)  # what was said of this one; "" denies a part
     said: dict[str, str] = field(default_factory=dict)  # by which words
@@ -49,12 +52,25 @@ class Reading:
     setting: dict[str, str] = field(default_factory=dict)  # place, backdrop, time, weather, style, frame
     hints: list[tuple[str, ...]] = field(default_factory=list)  # places that it makes likely
     unused: list[str] = field(default_factory=list)
+    granted: list[str] = field(default_factory=list)  # what the place draws by itself
     notes: list[str] = field(default_factory=list)
 
     def waste(self, text: str) -> None:
         """Note a word that had no effect."""
         if text and text not in self.unused:
             self.unused.append(text)
+
+    def drop(self, indices: Collection[int], shown: dict[int, int]) -> dict[int, int]:
+        """Take mentions out; what stood to them stands by itself. Returns `shown` by the new numbers."""
+        kept = [i for i in range(len(self.mentions)) if i not in indices]
+        numbers = {old: new for new, old in enumerate(kept)}
+        for mention in self.mentions:
+            if mention.other in indices:
+                mention.relation = mention.other = None
+            elif mention.other is not None:
+                mention.other = numbers[mention.other]
+        self.mentions[:] = [self.mentions[i] for i in kept]
+        return {numbers[index]: reference for index, reference in shown.items()}
 
     def bind(self, words: list[Chunk], head: Chunk, to: list[Mention]) -> None:
         """Give adjectives to what they are about; those that say nothing of it had no effect."""

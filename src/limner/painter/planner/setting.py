@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from limner.painter.bank import Bank
-from limner.painter.composition import Ground
-from limner.painter.places import KINDS
 from limner.painter.planner.reading import Mention, Reading
 from limner.painter.scene import Colour, Place, Style, Time, Weather
 
@@ -73,6 +71,8 @@ NIGHT = frozenset(
         "ghost",
     }
 )  # fmt: skip
+SEEN = NIGHT | {"sun", "sun-with-face", "rainbow"}  # named, they are not behind clouds
+GLOWS = ("dawn", "sunset")  # asked for, they are not grey
 INDOORS = frozenset({"room", "library", "kitchen", "stage"})
 PLEASANT: tuple[tuple[str, Place], ...] = (
     ("cat", "park"), ("rabbit", "forest"), ("hedgehog", "forest"), ("sailboat", "beach"), ("butterfly", "park"),
@@ -104,33 +104,25 @@ class Setting:
     style: Style
 
 
-@dataclass(frozen=True)
-class _Plain:
-    """The ground of a plain place, which `places.KINDS` does not list."""
-
-    horizon: float = 0.68
-    ground: float = 0.86
-    surface: Literal["ground"] = "ground"
-
-
-def ground_of(place: Place) -> Ground:
-    """The horizon and the ground of a place."""
-    return KINDS.get(place) or _Plain()
-
-
 def setting_of(reading: Reading, dice: Dice, bank: Bank) -> Setting:
     """Place, hour, weather and style: as they were said, else as the dice say."""
     said = reading.setting
     place = cast("Place", said["place"]) if "place" in said else _place(reading, dice("place"), bank)
     concepts = [m.concept for m in reading.mentions]
     time, weather = said.get("time"), said.get("weather")
+    if time is None and place == "plain":
+        time = "day"  # a studio's light
     if time is None:
         hours = ("day",) * 7 + ("dawn", "sunset", "dusk")
         night = any(c in NIGHT for c in concepts)
         time = "night" if night else "day" if "sun" in concepts else dice("time").choice(hours)
     if weather is None:
         airs = ("clear",) * 4 + (("snow",) if place == "snow" else ("cloudy",))
-        weather = "clear" if time == "night" else dice("weather").choice(airs)
+        weather = (
+            "clear"
+            if time == "night" or said.get("time") in GLOWS or SEEN & set(concepts)
+            else dice("weather").choice(airs)
+        )
     backdrop = said.get("backdrop") if place == "plain" else None
     style = said.get("style", "storybook")
     return Setting(
@@ -141,6 +133,8 @@ def setting_of(reading: Reading, dice: Dice, bank: Bank) -> Setting:
 def _place(reading: Reading, rng: random.Random, bank: Bank) -> Place:
     """The likeliest place that the prompt hints at, else one where its things are at home."""
     firm = [h for h in reading.hints if h != ("sky",)]
+    if firm[:1] == [("mountains",)] and ("snow",) in firm:
+        return "snow"  # its hills are white
     for hint in firm or reading.hints:
         return cast("Place", rng.choice(hint))
     homes = [_home(m, bank) for m in reading.mentions]

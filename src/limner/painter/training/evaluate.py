@@ -19,10 +19,9 @@ import numpy as np
 from limner.engine import samplers
 from limner.engine.core import Float32
 from limner.painter.bank import Bank
-from limner.painter.denoiser import PATCH, STYLES, TEXT_TOKENS, hide, rotary
+from limner.painter.denoiser import PATCH, STYLES, TEXT_TOKENS, hide, read_weights, rotary
 from limner.painter.training.data import PAINTINGS, Shard, make
 from limner.painter.words import Words
-from limner.pipelines.painter import read_weights
 from limner.runtime.openvino import Network
 
 HELD_OUT = 1_000_001  # numbers of shards from here on are for evaluation alone
@@ -38,14 +37,14 @@ def paint(network: Network, words: Words, shard: Shard, i: int, steps: int, stre
         "draft": hide(draft, strength, np.random.default_rng(i))[None],
         "text": words.tokens(str(shard.caption[i]), TEXT_TOKENS)[None],
         "reference": np.zeros((1, 0, 4 * PATCH * PATCH), np.float32),
-        "strength": np.float32([strength]),
+        "strength": np.array([strength], np.float32),
         "style": np.eye(len(STYLES), dtype=np.float32)[[shard.style[i]]],
         "cos": cos,
         "sin": sin,
     }
     state = samplers.begin(samplers.noise(i, (1, 3, rows * PATCH, cols * PATCH)), samplers.schedule(steps))
     while not state.finished:
-        state = samplers.multistep(state, network({"x": state.x, "t": np.float32([state.t]), **known}))
+        state = samplers.multistep(state, network({"x": state.x, "t": np.array([state.t], np.float32), **known}))
     return np.asarray(state.x[0])
 
 
