@@ -217,6 +217,37 @@ def test_a_rider_is_drawn_behind_the_mount() -> None:
     assert items[0].y - items[0].height < items[1].y - items[1].height
 
 
+@pytest.mark.parametrize("aspect", [0.5625, 1.0, 1.7778, 2.3333])
+def test_the_main_subject_stands_near_the_middle(aspect: float) -> None:
+    for seed in range(8):
+        crowd = compose(person(), thing("dog"), thing("cat"), thing("palm-tree"), aspect=aspect, seed=seed)
+        x = next(i.x for i in crowd if isinstance(i, Person))
+        assert abs(x - 0.5) < (0.25 if aspect >= 1 else 0.3)  # two abreast fill a narrow picture
+        beside = compose(thing("rabbit", relation="beside", other=1), thing("mushroom"), thing("house"), seed=seed)
+        assert one(beside, "rabbit").x == sorted(i.x for i in beside)[1]
+
+
+@pytest.mark.parametrize("aspect", [0.5625, 1.0, 1.7778, 2.3333])
+def test_someone_alone_is_tall_and_in_the_middle_third(aspect: float) -> None:
+    for seed in range(12):
+        (alone,) = compose(person(), aspect=aspect, seed=seed)
+        assert 0.6 <= alone.height <= 0.76
+        assert 1 / 3 < alone.x < 2 / 3
+
+
+def test_a_small_main_subject_is_not_lost() -> None:
+    small = one(compose(thing("rabbit", size="small"), thing("fox")), "rabbit").height
+    usual = one(compose(thing("rabbit"), thing("fox")), "rabbit").height
+    assert 0.7 * usual < small < 0.9 * usual
+
+
+def test_a_coat_is_worn_on_the_body_and_a_hat_on_the_head() -> None:
+    for concept, low, high in (("coat", 0.0, 0.5), ("top-hat", 0.5, 1.2)):
+        items = compose(thing("rabbit"), thing(concept, relation="on", other=0))
+        rabbit = one(items, "rabbit")
+        assert low < (rabbit.y - one(items, concept).y) / rabbit.height < high
+
+
 def test_riders_have_a_mount_each() -> None:
     items = compose(Wish(Person(), 2, relation="on", other=1), thing("horse", count=2), aspect=1.7778)
     riders = sorted(i.x for i in items if isinstance(i, Person))

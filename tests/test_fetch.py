@@ -15,7 +15,8 @@ import pytest
 
 from hostile_server import HostileServer, client_tls, drips, pours, redirects, reply, sends, server_tls
 from limner.config import Settings
-from limner.fetch import MAX_REDIRECTS, Reason, Refused, Resolver, fetch, permitted, system_addresses
+from limner.errors import Reason, ReferenceRefused
+from limner.fetch import MAX_REDIRECTS, Resolver, fetch, permitted, system_addresses
 
 OUTSIDE = "127.0.0.2"  # stands for the internet: the settings below allow it
 INSIDE = "127.0.0.1"  # stands for the network behind the service
@@ -30,8 +31,8 @@ def get(url: str, resolve: Resolver = system_addresses, **changes: object) -> by
     return asyncio.run(fetch(url, settings(**changes), resolve=resolve))
 
 
-def refusal(url: str, resolve: Resolver = system_addresses, **changes: object) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(url: str, resolve: Resolver = system_addresses, **changes: object) -> ReferenceRefused:
+    with pytest.raises(ReferenceRefused) as caught:
         get(url, resolve, **changes)
     message = caught.value.message
     assert message.endswith(".")
@@ -409,14 +410,14 @@ def test_a_silent_server_is_left_at_the_time_limit_or_with_the_caller(scheme: st
         if patience > 1:
             assert await asyncio.to_thread(server.began.wait, 20)
             task.cancel()
-        with pytest.raises((Refused, asyncio.CancelledError)) as caught:
+        with pytest.raises((ReferenceRefused, asyncio.CancelledError)) as caught:
             await task
         assert await asyncio.to_thread(server.ended.wait, 20)
         return caught.value
 
     with HostileServer(silent) as server:
         left = asyncio.run(attempt(server))
-    assert isinstance(left, asyncio.CancelledError if patience > 1 else Refused)
+    assert isinstance(left, asyncio.CancelledError if patience > 1 else ReferenceRefused)
 
 
 # Strange answers
@@ -466,7 +467,7 @@ def test_tls_asks_for_and_checks_the_name_though_the_address_is_dialled(tmp_path
     with HostileServer(sends(reply(body=BODY)), tls=server_tls(tmp_path, seen)) as server:
         assert asyncio.run(secure(server.url(host="pictures.test", scheme="https"))) == BODY
         assert asyncio.run(secure(server.url(host="pictures.test.", scheme="https"))) == BODY
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(ReferenceRefused) as caught:
             asyncio.run(secure(server.url(host="other.test", scheme="https")))
         assert len(server.requests) == 2
     assert caught.value.reason == "unreachable"

@@ -153,6 +153,110 @@ def test_a_background_of_a_colour_is_a_plain_place_of_it() -> None:
     assert things(scene, "red-apple")[0].colour in ("red", None)
 
 
+GRANTED = [
+    (
+        "A girl beside the tall window of a library, shelves of books around her",
+        "library",
+        ("window", "shelves", "books"),
+    ),
+    ("a man on a beach with palm trees at sunset", "beach", ("palm trees",)),
+    ("a cat standing among pine trees in a forest", "forest", ("pine trees",)),
+    ("a woman in a kitchen, pots on the stove", "kitchen", ("pots", "stove")),
+    ("a dog in a park on a sunny day, under the bright sun, clouds in the sky", "park", ()),
+    ("a fox in the mountains, the sun behind it", "mountains", ("sun",)),
+    ("a wolf on a mountain at night, the full moon above", "mountains", ("full moon",)),
+    ("a cow in front of the barn on a farm with a red barn", "farm", ()),
+    ("a whale under the sea with corals", "underwater", ("corals",)),
+    ("a beach with palm trees at sunset", "beach", ("palm trees",)),
+    ("a boy in a bedroom with white curtains", "room", ("curtains",)),
+]
+
+
+@pytest.mark.parametrize(("prompt", "place", "granted"), GRANTED)
+def test_what_the_place_shows_is_not_drawn_again(prompt: str, place: str, granted: tuple[str, ...]) -> None:
+    for seed in range(3):
+        found = plan(prompt, seed)
+        assert found.scene.place == place
+        assert set(granted) <= set(found.granted)
+        assert not set(granted) & set(found.unused)
+        assert len(found.scene.items) <= 1 + (not granted)
+
+
+KEPT = [
+    ("palm trees on a beach", "palm-tree"),  # the main subject
+    ("a man on a beach with two palm trees", "palm-tree"),
+    ("a man on a beach with a red umbrella", "umbrella"),
+    ("a cat on a bench in a park", "bench"),
+    ("a bird on a ladder in a library", "ladder"),
+    ("a cat on a window in a library", "window"),
+    ("a hedgehog and a mushroom in a forest", "mushroom"),
+    ("a girl holding a book in a library", "closed-book"),
+    ("a man on a beach with a purple palm tree", "palm-tree"),
+    ("a wolf under a giant moon in the mountains at night", "crescent-moon"),
+    ("a cat in a room, on the left a lamp", "lamp"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "concept"), KEPT)
+def test_what_is_asked_for_in_particular_is_drawn_though_the_place_has_its_like(prompt: str, concept: str) -> None:
+    for seed in range(3):
+        assert things(plan(prompt, seed).scene, concept)
+
+
+def test_the_window_of_a_cottage_is_on_the_cottage() -> None:
+    found = plan("a cottage with a window in a forest")
+    assert [i.concept for i in found.scene.items if isinstance(i, Thing)] == ["house"]
+    assert found.granted == ("window",)
+
+
+SPECIES = [
+    ("a red fox", "fox", None),
+    ("three red foxes", "fox", None),
+    ("a gray wolf", "wolf", None),
+    ("a blue whale", "whale", None),
+    ("a brown bear", "bear", None),
+    ("a red panda", "raccoon", "orange"),
+    ("a golden retriever puppy", "dog", "beige"),
+    ("a snowy owl", "owl", "white"),
+    ("a green apple", "green-apple", None),
+    ("a white rabbit", "rabbit", "white"),
+    ("a blue fox", "fox", "blue"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "concept", "colour"), SPECIES)
+def test_the_colour_in_the_name_of_a_species_is_its_own(prompt: str, concept: str, colour: str | None) -> None:
+    found = plan(prompt)
+    assert {t.colour for t in things(found.scene, concept)} == {colour}
+    assert (found.unused, found.notes) == ((), ())
+
+
+def test_who_is_named_again_is_not_drawn_again() -> None:
+    found = plan("A lone hiker in a valley. The hiker wears a red jacket. The man is smiling.")
+    assert [(p.top, p.top_colour, p.expression) for p in people(found.scene)] == [("jacket", "red", "smile")]
+    assert len(things(plan("a red balloon and a dog. The blue balloon is large.").scene, "balloon")) == 2
+
+
+def test_what_is_around_something_is_on_both_sides_of_it() -> None:
+    for seed in range(4):
+        scene = plan("a cat surrounded by five roses", seed, 1.5).scene
+        cat, roses = things(scene, "cat")[0], things(scene, "rose")
+        assert sorted(r.x > cat.x for r in roses) == [False, False, False, True, True]
+
+
+def test_a_family_has_parents_and_children() -> None:
+    assert sorted(p.age for p in people(plan("a happy family").scene)) == ["adult", "adult", "child", "child"]
+
+
+def test_wide_references_are_given_their_width() -> None:
+    tall, wide = (plan("two cats", aspect=1.0, references=(r,)).scene for r in (0.4, 2.5))
+    for scene, ratio in ((tall, 0.4), (wide, 2.5)):
+        shown = next(i for i in scene.items if isinstance(i, Reference))
+        half = shown.height * ratio / 2
+        assert half - 1e-3 <= shown.x <= 1 - half + 1e-3
+    assert next(i.height for i in wide.items if isinstance(i, Reference)) < 0.4
+
+
 AT_HOME = [
     ("a shark", {"underwater"}),
     ("a helicopter", {"sky"}),

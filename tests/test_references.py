@@ -24,7 +24,6 @@ from limner.config import Settings
 from limner.decode import LONG_SIDE, MAX_SCANS, decode
 from limner.engine.core import UInt8
 from limner.errors import Code, InvalidRequest, ReferenceRefused
-from limner.fetch import Refused
 from limner.references import read, refusals, sources, unpack
 
 SETTINGS = Settings(reference_allow=("127.0.0.2/32",))
@@ -62,8 +61,8 @@ def load(source: str, settings: Settings = SETTINGS) -> UInt8:
     return asyncio.run(read(source, settings))
 
 
-def refusal(data: bytes, settings: Settings = SETTINGS) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(data: bytes, settings: Settings = SETTINGS) -> ReferenceRefused:
+    with pytest.raises(ReferenceRefused) as caught:
         decode(data, settings)
     assert caught.value.message.endswith(".")
     return caught.value
@@ -182,7 +181,7 @@ def test_a_file_path_is_refused_and_never_opened(source: str, tmp_path: Path, mo
     for name in ("me.png", "pictures/me.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(PNG)
-    with pytest.raises(Refused, match=r"never a file of the server|damaged") as caught:
+    with pytest.raises(ReferenceRefused, match=r"never a file of the server|damaged") as caught:
         load(source)
     assert caught.value.reason in ("path", "damaged")
     assert "passwd" not in caught.value.message
@@ -193,7 +192,7 @@ def test_a_file_path_is_refused_and_never_opened(source: str, tmp_path: Path, mo
     ["file:///etc/passwd", "FILE:/etc/passwd", "ftp://a.test/x.png", "s3://bucket/x.png", "blob:x", "a.test:80/x"],
 )
 def test_another_scheme_is_refused_with_what_is_read(source: str) -> None:
-    with pytest.raises(Refused, match="only http and https URLs, data URLs and base64") as caught:
+    with pytest.raises(ReferenceRefused, match="only http and https URLs, data URLs and base64") as caught:
         load(source)
     assert caught.value.reason == "scheme"
 
@@ -212,7 +211,7 @@ def test_another_scheme_is_refused_with_what_is_read(source: str) -> None:
     ],
 )
 def test_what_is_no_base64_is_refused(source: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ReferenceRefused) as caught:
         load(source)
     assert caught.value.reason == "form"
 
@@ -236,7 +235,7 @@ def test_a_flood_of_awkward_text_is_dealt_with_at_once(flood: str) -> None:
 
 @pytest.mark.parametrize("source", ["", "data:,", "data:;base64,", base64.b64encode(b"some words").decode()])
 def test_base64_of_no_picture_is_refused(source: str) -> None:
-    with pytest.raises(Refused, match="send a JPEG, PNG or WebP") as caught:
+    with pytest.raises(ReferenceRefused, match="send a JPEG, PNG or WebP") as caught:
         load(source)
     assert caught.value.reason == "type"
 
@@ -248,7 +247,7 @@ def test_the_limit_holds_for_decoded_bytes(source: str) -> None:
     exact = Settings(reference_max_bytes=len(JPEG))
     if not source.endswith(" A"):
         assert unpack(source, exact) == JPEG
-    with pytest.raises(Refused, match="larger than") as caught:
+    with pytest.raises(ReferenceRefused, match="larger than") as caught:
         unpack(source, Settings(reference_max_bytes=len(JPEG) - 1))
     assert caught.value.reason == "bytes"
 
@@ -682,7 +681,7 @@ EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_siz
 
 def checked(data: bytes) -> None:
     pixels = outcome(decode, data, Settings(reference_max_pixels=10**6))
-    if isinstance(pixels, Refused):
+    if isinstance(pixels, ReferenceRefused):
         assert pixels.reason in ("type", "damaged", "pixels")
     else:
         assert pixels.dtype == np.uint8

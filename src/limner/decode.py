@@ -22,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from limner.config import Settings
 from limner.engine.core import UInt8
-from limner.fetch import Refused
+from limner.errors import ReferenceRefused
 
 LONG_SIDE = 1024
 """A larger picture is reduced to this many pixels along its longer side: no pipeline looks at more."""
@@ -149,29 +149,25 @@ def decode(data: bytes, settings: Settings) -> UInt8:
     """The picture in a JPEG, PNG or WebP file: (H, W, 4) uint8, sRGB with straight alpha, upright by its EXIF.
 
     Its longer side is at most LONG_SIDE; of an animation it is the first frame. Blocks for some 50 ms a megapixel at
-    worst. Raises Refused.
+    worst. Raises ReferenceRefused.
     """
     kind = kind_of(data)
     if not isinstance(kind, _Format):
-        raise Refused("type", f"The reference is {kind or 'of an unknown type'}: send a JPEG, PNG or WebP picture.")
-    damaged = Refused(
-        "damaged", f"The reference's {kind.name} file is damaged or cut short: save it anew and send all of it."
-    )
+        raise ReferenceRefused(f"The reference is {kind or 'of an unknown type'}: send a JPEG, PNG or WebP picture.", "type")
+    damaged = ReferenceRefused(f"The reference's {kind.name} file is damaged or cut short: save it anew and send all of it.", "damaged")
     try:
         width, height, needed = kind.examine(data)
     except (_Damaged, struct.error):
         raise damaged from None
     if width * height > settings.reference_max_pixels:
         limit = settings.reference_max_pixels / 1e6
-        raise Refused(
-            "pixels", f"The reference has {width}×{height} pixels, over {limit:g} megapixels: send a smaller one."
-        )
+        raise ReferenceRefused(f"The reference has {width}×{height} pixels, over {limit:g} megapixels: send a smaller one.", "pixels")
     try:
         with kind.open(io.BytesIO(needed)) as image:
             if image.size != (width, height):
                 raise damaged
             return _pixels(image)
-    except Refused:
+    except ReferenceRefused:
         raise
     except Exception:  # decoders fail in a dozen ways on hostile files, and all of them mean the same
         raise damaged from None

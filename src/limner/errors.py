@@ -8,6 +8,7 @@ status.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 
 class Code(IntEnum):
@@ -46,8 +47,19 @@ class InvalidRequest(LimnerError):
     code = Code.INVALID_PARAMETERS
 
 
+Reason = Literal[
+    "address", "blank", "bytes", "count", "credentials", "damaged", "encoding", "form", "path", "pixels", "redirects",
+    "scheme", "status", "time", "type", "unknown host", "unreachable", "url",
+]  # fmt: skip
+"""Why a reference was refused, for the metrics: a small closed set."""
+
+
 class ReferenceRefused(InvalidRequest):
     """A reference picture could not be had safely: wrong type, too large, not reachable, not allowed."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class IllegalCharacters(LimnerError):

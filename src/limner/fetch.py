@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Literal
 
 import httpcore2
 import httpx2
@@ -34,12 +33,6 @@ from limner.errors import ReferenceRefused
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str], Awaitable[Iterable[str]]]
 """From a host, as it stands in the URL, to its numeric addresses, best first; OSError where it has none."""
-
-Reason = Literal[
-    "address", "bytes", "credentials", "damaged", "encoding", "form", "path", "pixels", "redirects", "scheme",
-    "status", "time", "type", "unknown host", "unreachable", "url",
-]  # fmt: skip
-"""Why a reference was refused, for the metrics: a small closed set."""
 
 MAX_REDIRECTS = 3
 MAX_ADDRESSES = 4
@@ -84,14 +77,6 @@ _NETWORK = httpcore2.AnyIOBackend()
 _RESOLVING = ThreadPoolExecutor(8, "limner-resolve")
 
 
-class Refused(ReferenceRefused):
-    """A refusal with its reason for the metrics beside the sentence for the caller."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason: Reason = reason
-
-
 async def system_addresses(host: str) -> tuple[str, ...]:
     """Every address the operating system has for `host`, in its order, each once.
 
@@ -113,7 +98,7 @@ async def fetch(
     Up to MAX_REDIRECTS redirects are followed, each checked like the first URL. Proxies of the environment, cookies
     and credentials are not used. `tls` replaces the system's trust store.
 
-    Raises Refused.
+    Raises ReferenceRefused.
     """
     allow = [ip_network(name) for name in settings.reference_allow]
     try:
@@ -126,14 +111,9 @@ async def fetch(
                     return answer
                 target = answer
     except TimeoutError:
-        raise Refused(
-            "time",
-            f"The reference did not arrive within {settings.reference_seconds:g} s: "
-            "use a faster host, or send the picture as a data URL.",
-        ) from None
-    raise Refused(
-        "redirects", f"The reference's URL redirects more than {MAX_REDIRECTS} times: give the picture's own URL."
-    )
+        raise ReferenceRefused(f"The reference did not arrive within {settings.reference_seconds:g} s: "
+            "use a faster host, or send the picture as a data URL.", "time") from None
+    raise ReferenceRefused(f"The reference's URL redirects more than {MAX_REDIRECTS} times: give the picture's own URL.", "redirects")
 
 
 def permitted(address: str, allow: Iterable[Network] = ()) -> bool:
@@ -159,15 +139,13 @@ def _checked_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
         url = httpx2.URL(text) if base is None else base.join(text)
         port = url.port
     except (httpx2.InvalidURL, ValueError):
-        raise Refused("url", "The reference's URL is malformed: check it in a browser.") from None
+        raise ReferenceRefused("The reference's URL is malformed: check it in a browser.", "url") from None
     if url.scheme not in ("http", "https"):
-        raise Refused(
-            "scheme", "The reference's URL leads to another scheme than http and https: only these are fetched."
-        )
+        raise ReferenceRefused("The reference's URL leads to another scheme than http and https: only these are fetched.", "scheme")
     if not _HOST.fullmatch(url.raw_host) or (port is not None and not 1 <= port <= 65535):
-        raise Refused("url", "The reference's URL has no host, or a port that is none: check it in a browser.")
+        raise ReferenceRefused("The reference's URL has no host, or a port that is none: check it in a browser.", "url")
     if url.userinfo:
-        raise Refused("credentials", "The reference's URL holds a user name or password: give one that needs none.")
+        raise ReferenceRefused("The reference's URL holds a user name or password: give one that needs none.", "credentials")
     return url
 
 
@@ -175,11 +153,11 @@ async def _checked_addresses(host: str, allow: list[Network], resolve: Resolver)
     try:
         addresses = list(await resolve(host))
     except OSError:
-        raise Refused("unknown host", _NO_ADDRESS) from None
+        raise ReferenceRefused(_NO_ADDRESS, "unknown host") from None
     if not addresses:
-        raise Refused("unknown host", _NO_ADDRESS)
+        raise ReferenceRefused(_NO_ADDRESS, "unknown host")
     if not all(permitted(address, allow) for address in addresses):
-        raise Refused("address", _NO_ADDRESS)
+        raise ReferenceRefused(_NO_ADDRESS, "address")
     return addresses[:MAX_ADDRESSES]
 
 
@@ -200,16 +178,12 @@ async def _get(url: httpx2.URL, addresses: list[str], settings: Settings, tls: s
             stream = await plain.start_tls(tls, name.rstrip(".")) if url.scheme == "https" else plain
             return await _ask(url, stream, settings.reference_max_bytes)
         except httpcore2.ConnectError:
-            raise Refused(
-                "unreachable", "The reference's host has no certificate that can be trusted: check the URL."
-            ) from None
+            raise ReferenceRefused("The reference's host has no certificate that can be trusted: check the URL.", "unreachable") from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
-            raise Refused(
-                "unreachable", "The reference's host broke off before the whole file had come: try again later."
-            ) from None
+            raise ReferenceRefused("The reference's host broke off before the whole file had come: try again later.", "unreachable") from None
         finally:
             await plain.aclose()  # also where the handshake was cancelled, which leaves the socket open
-    raise Refused("unreachable", "The reference's host takes no connection: check the URL, or try again later.")
+    raise ReferenceRefused("The reference's host takes no connection: check the URL, or try again later.", "unreachable")
 
 
 async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int) -> bytes | httpx2.URL:
@@ -227,9 +201,9 @@ async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int
         if response.status in _REDIRECTS and "location" in told:
             return _checked_url(told["location"], url)
         if response.status != 200:
-            raise Refused("status", f"The reference's host answered with status {response.status}, not the picture.")
+            raise ReferenceRefused(f"The reference's host answered with status {response.status}, not the picture.", "status")
         if told.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise Refused("encoding", "The reference's host sent it compressed though asked not to: use another host.")
+            raise ReferenceRefused("The reference's host sent it compressed though asked not to: use another host.", "encoding")
         if int(told.get("content-length", 0)) > limit:  # the parser has refused what is no number
             raise too_large(limit)
         body = bytearray()
@@ -240,9 +214,9 @@ async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int
         return bytes(body)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> ReferenceRefused:
     """The refusal of a file of more than `limit` bytes."""
-    return Refused("bytes", f"The reference is larger than {limit / 1e6:g} MB: send a smaller file.")
+    return ReferenceRefused(f"The reference is larger than {limit / 1e6:g} MB: send a smaller file.", "bytes")
 
 
 @cache

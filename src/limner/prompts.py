@@ -31,7 +31,8 @@ _SHAPING = re.compile(
 
 
 def check(prompt: str, settings: Settings) -> str:
-    """The prompt that will be painted: `prompt` itself, or cut at max_prompt_chars where long_prompts says `cut`.
+    """The prompt that will be painted: `prompt` itself, or cut at max_prompt_chars, and logged, where long_prompts says
+    `cut`.
 
     Raises:
         InvalidRequest: it is blank, no Unicode text, or too long where long_prompts says `refuse`.
@@ -46,6 +47,8 @@ def check(prompt: str, settings: Settings) -> str:
     if len(prompt) > limit and settings.long_prompts == "refuse":
         raise InvalidRequest(f"Field prompt must be at most {limit} characters; got {len(prompt)}. Shorten it.")
     text = prompt[:limit]
+    if len(text) < len(prompt):
+        log.info("prompt cut", characters=len(prompt), limit=limit)
     seen = _SHAPING.sub("", text)
     invisible = sum(
         (unicodedata.category(letter) in _FORMAT and letter not in _MEANT) or letter in _BLANK_LETTERS

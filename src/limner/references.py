@@ -19,8 +19,8 @@ import numpy as np
 from limner.config import Settings
 from limner.decode import decode, kind_of
 from limner.engine.core import UInt8
-from limner.errors import InvalidRequest
-from limner.fetch import Reason, Refused, fetch, too_large
+from limner.errors import InvalidRequest, Reason, ReferenceRefused
+from limner.fetch import fetch, too_large
 
 Fetch = Callable[[str, Settings], Awaitable[bytes]]
 
@@ -68,7 +68,7 @@ async def read(source: str, settings: Settings, get: Fetch = fetch) -> UInt8:
             data = await get(source.strip(), settings)
             return await loop.run_in_executor(_DECODING, decode, data, settings)
         return await loop.run_in_executor(_DECODING, lambda: decode(unpack(source, settings), settings))
-    except Refused as refusal:
+    except ReferenceRefused as refusal:
         refusals[refusal.reason] += 1
         raise
 
@@ -83,33 +83,33 @@ _READ = "only http and https URLs, data URLs and base64 are read, never a file o
 def unpack(source: str, settings: Settings) -> bytes:
     """The bytes inside a data URL (RFC 2397, whatever its label) or bare base64 (RFC 4648).
 
-    Base64 may be in the standard or the URL-safe alphabet, padded or not, with white space anywhere. Raises Refused.
+    Base64 may be in the standard or the URL-safe alphabet, padded or not, with white space anywhere. Raises ReferenceRefused.
     """
     text = source.strip()
     limit = settings.reference_max_bytes
     if len(text) > 4 * limit + 1024:  # base64 wholly percent-encoded
         raise too_large(limit)
     if _DRIVE.match(text):
-        raise Refused("path", f"The reference is a file path: {_READ}.")
+        raise ReferenceRefused(f"The reference is a file path: {_READ}.", "path")
     scheme = _SCHEME.match(text)
     if scheme is not None and scheme[1].lower() != "data":
-        raise Refused("scheme", f"The reference's scheme is not read: {_READ}.")
+        raise ReferenceRefused(f"The reference's scheme is not read: {_READ}.", "scheme")
     if scheme is None:
         data = _base64(text.encode("ascii", "replace"), limit)
         if data is None or kind_of(data) is None:
             if _PATH.match(text):
-                raise Refused("path", f"The reference looks like a file path: {_READ}.")
+                raise ReferenceRefused(f"The reference looks like a file path: {_READ}.", "path")
             if data is None:
-                raise Refused("form", f"The reference is neither a URL nor base64: {_READ}.")
+                raise ReferenceRefused(f"The reference is neither a URL nor base64: {_READ}.", "form")
         return data
     label = _LABEL.match(text)
     if label is None:
-        raise Refused("form", "The reference's data URL has no comma before its data: write data:image/png;base64,...")
+        raise ReferenceRefused("The reference's data URL has no comma before its data: write data:image/png;base64,...", "form")
     body = _unescaped(text[label.end() :].encode("utf-8", "replace"))
     if label[1].lower().replace(" ", "").endswith(";base64"):
         data = _base64(body, limit)
         if data is None:
-            raise Refused("form", "The reference's data URL holds no valid base64: encode the file again.")
+            raise ReferenceRefused("The reference's data URL holds no valid base64: encode the file again.", "form")
         return data
     if len(body) > limit:
         raise too_large(limit)

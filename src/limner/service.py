@@ -241,7 +241,7 @@ class Service:
         most = self.settings.reference_max_count
         if len(order.references) > most:
             raise ReferenceRefused(
-                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used."
+                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used.", "count"
             )
         expanding = None
         try:

@@ -170,8 +170,6 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
         request = ImageRequest.model_validate({**fields, "model": model})
     except ValidationError as error:
         raise InvalidRequest(" ".join(_sentence(dict(detail)) for detail in error.errors(include_url=False))) from None
-    if len(request.prompt) > settings.max_prompt_chars and settings.long_prompts == "cut":
-        idle.add(f"prompt beyond {settings.max_prompt_chars} characters")
     width, height = _size(request, model, settings)
     order = Order(
         prompt=request.prompt,

@@ -7,7 +7,6 @@ SVG in blocks of fifty, each an xz stream), lexicon.json (English words) and lan
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 from collections.abc import Mapping
@@ -15,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from limner.errors import ModelUnusable
+from limner.painter.folder import read_folder
 from limner.painter.recolour import moved, replaced
 from limner.painter.scene import Colour
 
 FORMAT = 1
 DEFAULT = Path(__file__).parent / "bank"
 FILES = ("index.json", "drawings.xz", "lexicon.json", "languages.json.xz")
+MAKER = "limner.painter.training.build_bank"
 Surface = Literal["ground", "water", "air", "indoor", "any"]
 Size = Literal["tiny", "small", "medium", "large", "huge"]
 Faces = Literal["left", "right", "front"]
@@ -73,16 +73,7 @@ class Bank:
         Raises:
             ModelUnusable: a file is missing, changed, or of another format than this program reads.
         """
-        try:
-            meta = json.loads((path / "meta.json").read_bytes())
-        except (OSError, ValueError) as error:
-            raise ModelUnusable(f"The bank of drawings has no readable meta.json in {path}; {REMEDY}") from error
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-            found = meta.get("format") if isinstance(meta, dict) else None
-            raise ModelUnusable(
-                f"The bank of drawings in {path} is of format {found}, this program reads {FORMAT}; {REMEDY}"
-            )
-        contents = [checked(path, name, meta.get("files", {}), "The bank of drawings") for name in FILES]
+        meta, contents = read_folder(path, "The bank of drawings", {"format": FORMAT}, FILES, MAKER)
         index, packed, lexicon, languages = contents
         return cls(meta, json.loads(index), packed, json.loads(lexicon)["words"], languages)
 
@@ -140,24 +131,6 @@ class Bank:
         if not self._languages:
             self._languages = json.loads(lzma.decompress(self._languages_packed))
         return self._languages[language]
-
-
-REMEDY = "install Limner again, or rebuild it with `python -m limner.painter.training.build_bank`."
-
-
-def checked(path: Path, name: str, files: Mapping[str, Any], what: str, remedy: str = REMEDY) -> bytes:
-    """The bytes of one file of a model folder, once its checksum is the one in meta.json.
-
-    Raises:
-        ModelUnusable: the file is missing, not listed, or has another checksum.
-    """
-    try:
-        content = (path / name).read_bytes()
-    except OSError as error:
-        raise ModelUnusable(f"{what} lacks its file {name} in {path}; {remedy}") from error
-    if hashlib.sha256(content).hexdigest() != files.get(name, {}).get("sha256"):
-        raise ModelUnusable(f"{what} has a file {name} that does not match its checksum in meta.json; {remedy}")
-    return content
 
 
 def recolour(drawing: Drawing, colour: Colour) -> str:

@@ -173,13 +173,17 @@ def _ordered(row: list[Group], stage: Stage, rng: random.Random) -> list[Group]:
     main = stage.main
     for group in sorted(row, key=lambda g: (stage.links(g), g.index)):
         anchor, relation = stage.anchor(group), group.wish.relation
+        chance = rng.random() < 0.5
         if anchor in order and relation in ("left", "right", "beside"):
-            right = relation == "right" or (relation == "beside" and rng.random() < 0.5)
-            order.insert(order.index(anchor) + (1 if right else 0), group)
+            at = order.index(anchor)
+            lean = len(order) - 1 - 2 * at if group is main else 0  # where more stands, there is the middle
+            right = relation == "right" or (relation == "beside" and (lean > 0 or (lean == 0 and chance)))
+            order.insert(at + right, group)
         else:
-            left = sum(g.natural * g.ratio for g in order[: order.index(main)]) if main in order else 0.0
-            right = sum(g.natural * g.ratio for g in order[order.index(main) + 1 :]) if main in order else 0.0
-            order.insert(rng.choice((0, len(order))) if left == right else 0 if left < right else len(order), group)
+            at = order.index(main) if main in order else 0
+            left, rest = (sum(g.natural * g.ratio for g in side) for side in (order[:at], order[at + 1 :]))
+            right = chance if main not in order or left == rest else left > rest
+            order.insert(len(order) if right else 0, group)
     sides = {g.index: {"left": -1, "right": 1}.get(g.wish.relation or "", 0) for g in order if stage.anchor(g) is None}
     return sorted(order, key=lambda g: sides.get(g.index, 0))
 

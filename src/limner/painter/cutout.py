@@ -39,7 +39,7 @@ def cut_out(picture: UInt8) -> Cutout:
     image.thumbnail((SIDE * 2, SIDE * 2), Image.Resampling.LANCZOS)
     alpha = np.asarray(image.getchannel("A"))
     if not (alpha > FAINT).any():
-        raise ReferenceRefused("A reference picture is wholly transparent. Send one that shows the subject.")
+        raise ReferenceRefused("A reference picture is wholly transparent. Send one that shows the subject.", "blank")
     if (alpha < 128).mean() > 0.02:
         return Cutout(_fitted(image), "alpha")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -6,8 +6,6 @@ Nothing here imports torch; the network itself is `training/network.py`, and run
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from limner.engine.core import Float32, UInt8
-from limner.errors import ModelUnusable
+from limner.painter.folder import read_folder
 from limner.painter.scene import Style
 
 KIND, FORMAT = "limner-denoiser", 1
@@ -109,24 +107,6 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         ModelUnusable: with a sentence that says which file is at fault.
     """
-    again = "Install Limner again, or export the model again."
-    path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_bytes())
-        digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise ModelUnusable(f"The model file {error.filename} is missing. {again}") from error
-    except OSError as error:
-        raise ModelUnusable(f"The model file {error.filename} cannot be read: {error.strerror}. {again}") from error
-    except ValueError as error:
-        raise ModelUnusable(f"The model file {path} is not JSON. {again}") from error
-    found = (meta.get("kind"), meta.get("format")) if isinstance(meta, dict) else None
-    if found != (KIND, FORMAT):
-        raise ModelUnusable(f"{path} is of kind and format {found}, this version reads {(KIND, FORMAT)}. {again}")
-    if meta.get("styles") != list(STYLES) or meta.get("patch") != PATCH:
-        raise ModelUnusable(
-            f"The denoiser in {folder} was trained for other styles or patches than this version's. {again}"
-        )
-    if meta.get("sha256") != {FILE: digest}:
-        raise ModelUnusable(f"{folder / FILE} is corrupt: its checksum is not the one in meta.json. {again}")
+    expected = {"kind": KIND, "format": FORMAT, "patch": PATCH, "styles": list(STYLES)}
+    meta, _ = read_folder(folder, "The denoiser", expected, (FILE,), "limner.painter.training.export")
     return meta, folder / FILE

@@ -22,7 +22,7 @@ PERSON = {"child": 0.46, "adult": 0.6, "elder": 0.57}
 REFERENCE = 0.6
 SKY_THING = 0.3  # sun, moon and clouds
 SIZES: dict[str | None, float] = {None: 1.0, "tiny": 0.45, "small": 0.65, "large": 1.4, "huge": 1.75}
-LEAST_MAIN = 0.8  # a small hero is not lost in the picture
+SMALL_MAIN = 0.8  # a small hero is not lost in the picture
 PILED = ("on", "under", "above", "inside", "holding")  # relations that bind two groups into one cluster
 EDGE = 0.03  # of the picture's height, kept free on every side
 LOWEST = 0.96  # where the nearest feet stand
@@ -50,6 +50,22 @@ BOATS = ("sailboat", "ship", "passenger-ship", "ferry")  # with a deck to stand 
 SCENERY = ("building", "structure", "nature", "plant", "sky")  # what is inside them is seen before them
 LIGHT = frozenset({"balloon", "kite", "bubbles", "carp-streamer"})  # hang in the air by themselves
 CANOPIES = frozenset({"umbrella", "umbrella-with-rain-drops"})  # are held over one's head
+GARMENTS = frozenset(
+    {
+        "coat",
+        "lab-coat",
+        "t-shirt",
+        "running-shirt",
+        "womans-clothes",
+        "dress",
+        "kimono",
+        "sari",
+        "safety-vest",
+        "jeans",
+        "shorts",
+        "one-piece-swimsuit",
+    }
+)  # are worn on the body, all else on the head
 SEABED = frozenset({"crab", "lobster", "oyster", "coral"})  # live in water, but stand
 FACES = {"left": -1, "right": 1, "front": 0}
 NEAR = 0.001  # a difference in depth that orders the members of a cluster
@@ -226,8 +242,8 @@ class Stage:
         for group in family:
             family += self.piled_on(group)
             size = SIZES[group.wish.size]
-            if group is self.main:
-                size = max(size, LEAST_MAIN)
+            if group is self.main and group.wish.size == "small":
+                size = SMALL_MAIN
             group.height, group.spacing = group.natural * scale * size, 0.0
             fold(group, self)
         cluster = Cluster(root, [(root, 0.0, 0.0)])
@@ -330,6 +346,8 @@ def _pile(anchor: Group, cluster: Cluster, stage: Stage) -> None:
                 if len(on) > 1:
                     x = ax + shelf + group.width / 2
                     shelf += group.width
+                elif group.concept in GARMENTS:
+                    x = ax
                 elif group.about == "clothes" and anchor.about != "clothes":
                     x = ax + 0.22 * anchor.faces * anchor.width
                 if group.wish.count == anchor.wish.count > 1 and anchor.rows == 1:
@@ -378,7 +396,7 @@ def _seat(group: Group, anchor: Group) -> float:
     if isinstance(group.wish.item, Person) and _is_seat(anchor):
         return -0.03  # people bring a stool of their own
     if group.about == "clothes":
-        return 0.86
+        return 0.1 if group.concept in GARMENTS else 0.86
     return DECKS.get(anchor.concept, SEATS.get(anchor.about, 0.97 if anchor.human else 0.9))
 
 

@@ -18,15 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from limner.errors import ModelUnusable
-from limner.painter.bank import checked
+from limner.painter.folder import read_folder
 from limner.runtime.openvino import Network
 
-FORMAT = 1
 DEFAULT = Path(__file__).parent / "weights" / "words"
 FILES = ("encoder.onnx", "tokenizer.json", "terms.json", "vectors.npy")
-REMEDY = "install Limner again, or rebuild it with `python -m limner.painter.training.build_words`."
+MAKER = "limner.painter.training.build_words"
 DIM = 384
+EXPECTED = {"kind": "limner-words", "format": 1, "dim": DIM}  # of meta.json
 MAX_TOKENS = 128  # of one text; what is beyond them has no effect
 ACCEPT = 0.80  # from this cosine on, the nearest concept is nearly always the one that was meant
 UNKNOWN = 0.75  # below it, mostly a wrong one
@@ -49,27 +48,17 @@ class Words:
         self._remembered: OrderedDict[str, Float32] = OrderedDict()
 
     @classmethod
-    def load(cls, folder: Path = DEFAULT) -> Words:
-        """Read the encoder's folder and compile the network.
+    def load(cls, folder: Path = DEFAULT, threads: int = 0) -> Words:
+        """Read the encoder's folder and compile the network for so many CPU threads, 0 for all cores.
 
         Raises:
             ModelUnusable: a file is missing, changed, or of another format than this program reads.
         """
-        try:
-            meta = json.loads((folder / "meta.json").read_bytes())
-        except (OSError, ValueError) as error:
-            raise ModelUnusable(f"The text encoder has no readable meta.json in {folder}; {REMEDY}") from error
-        found = (meta.get("kind"), meta.get("format"), meta.get("dim")) if isinstance(meta, dict) else None
-        if found != ("limner-words", FORMAT, DIM):
-            raise ModelUnusable(
-                f"The text encoder in {folder} is of kind, format and width {found}, this program reads "
-                f"{('limner-words', FORMAT, DIM)}; {REMEDY}"
-            )
-        contents = [checked(folder, name, meta.get("files", {}), "The text encoder", REMEDY) for name in FILES]
+        meta, contents = read_folder(folder, "The text encoder", EXPECTED, FILES, MAKER)
         _, tokenizer, terms, vectors = contents
         return cls(
             meta,
-            Network(folder / "encoder.onnx"),
+            Network(folder / "encoder.onnx", threads=threads),
             Tokenizer.from_str(tokenizer.decode()),
             list(json.loads(terms).values()),
             unit(np.load(io.BytesIO(vectors)).astype(np.float32)),

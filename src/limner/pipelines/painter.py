@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -64,14 +65,17 @@ class PainterPipeline:
 
     @classmethod
     def load(cls, weights: Path = WEIGHTS, threads: int = 0) -> PainterPipeline:
-        """Load bank, text encoder and denoiser.
+        """Load bank, text encoder and denoiser, the networks for so many CPU threads, 0 for all cores.
 
         Raises:
             ModelUnusable: a file is missing, corrupt or of another format.
         """
         meta, network = read_weights(weights)
-        bank, words = Bank.load(), Words.load()
-        denoiser = Network(network, precision="bf16", threads=threads)
+        with ThreadPoolExecutor() as pool:  # the networks take longest, and OpenVINO lets go of the interpreter
+            compiled = pool.submit(Network, network, precision="bf16", threads=threads)
+            encoder = pool.submit(Words.load, threads=threads)
+            bank = Bank.load()
+        denoiser, words = compiled.result(), encoder.result()
         parts = json.dumps([meta, dict(bank.meta), dict(words.meta)], sort_keys=True)
         fingerprint = hashlib.sha256(parts.encode()).hexdigest()[:16]
         return cls(ParsingPlanner(bank, words), bank, words, denoiser, fingerprint)

@@ -113,8 +113,10 @@ def _surround(reading: Reading, wishes: list[Wish]) -> list[Wish]:
     halves: list[Wish] = []
     for index, mention in enumerate(reading.mentions):
         wish = wishes[index]
-        if mention.relation == "around" and wish.count > 1:
+        if wish.count > 1 and (mention.relation == "around" or (mention.relation == "with" and not mention.exact)):
             less = wish.count // 2
+            if mention.kind == "thing":
+                wish = replace(wish, size=wish.size or "small")
             wishes[index] = replace(
                 wish, count=wish.count - less, relation="left", looks=wish.looks[: wish.count - less - 1]
             )

@@ -80,7 +80,7 @@ class Lexicon:
         if word is None and concept is not None:
             word = Word("noun", {})
         elif word is not None and word.kind == "noun" and concept is None:
-            word = Word("vain", word.facts)  # known, but not drawn
+            word = Word("vain", {**word.facts, "noun": "yes"})  # known, but not drawn
         return Chunk(noun, word, concept, plural) if word else None
 
     def _foreign(self, parts: list[str], language: Language) -> Chunk | None:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from limner.painter.bank import Bank, singular_phrase
-from limner.painter.places import KINDS
 from limner.painter.planner.reading import ANIMATE, Mention, Reading
 from limner.painter.planner.setting import Setting
 from limner.painter.scene import Place
@@ -33,7 +32,7 @@ SHOWN: dict[Place, Shown] = {
     ),
     "forest": Shown(
         "",
-        "deciduous-tree evergreen-tree leafless-tree mushroom rock blossom herb maple-leaf fallen-leaf wood potted-plant",
+        "deciduous-tree evergreen-tree leafless-tree mushroom rock blossom herb maple-leaf fallen-leaf wood",
         "fern grass bush foliage moss trunk branch undergrowth path trail canopy ray sunbeam pine",
     ),
     "mountains": Shown(

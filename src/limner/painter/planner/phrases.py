@@ -75,6 +75,8 @@ def phrase_at(chunks: Sequence[Chunk], start: int, fresh: bool, named: bool, fin
                 spec.words.append(chunk)
             case "verb" if at > start or fresh:
                 spec.words.append(chunk)
+            case "vain" if chunk.says("noun") and spec.words:
+                return Phrase(chunk, specs, at + 1)
             case "setting" | "vain" if at > start:
                 spec.words.append(chunk)
             case "quiet" if at > start:
@@ -115,14 +117,12 @@ def _compound(chunk: Chunk, after: Chunk, spec: Spec) -> bool:
     """Whether the next noun is the head and this one only says more of it: "a robot dog"."""
     if chunk.plural or not {chunk.kind, after.kind} <= {"noun", "person"}:
         return False
-    return spec.counted or bool(spec.words) or (chunk.kind, after.kind) == ("person", "person")
+    return spec.counted or bool(spec.words) or after.plural or (chunk.kind, after.kind) == ("person", "person")
 
 
 def _unknown(specs: list[Spec], chunks: Sequence[Chunk], end: int, named: bool, find: Finder) -> Phrase | None:
-    """A phrase whose noun cannot be drawn, or with the concept nearest to one that no table knows, if there is one."""
+    """A phrase whose noun no table knows, with the concept that is nearest to it, if there is one."""
     words = specs[-1].words
-    if len(words) > 1 and words[-1].kind == "vain" and words[-1] is chunks[end - 1]:
-        return Phrase(words.pop(), specs, end)
     if not words or words[-1].kind != "unknown" or words[-1] is not chunks[end - 1]:
         return None
     name = words[-1].text

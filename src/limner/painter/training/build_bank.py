@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limner.painter.bank import DEFAULT, FILES, FORMAT
+from limner.painter.folder import described
 from limner.painter.recolour import body, nearest_colour
 from limner.painter.training import normalise
 from limner.painter.training.lexicon import CONCEPTS, BuildFailed, Concept, code, lexicon, read_concepts
@@ -214,7 +215,7 @@ def build(packages: Path, out: Path, notice_path: Path | None = NOTICE) -> list[
     files = {}
     for name, content in zip(FILES, contents, strict=True):
         (out / name).write_bytes(content)
-        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        files[name] = described(content)
     by_source = Counter(row["source"] for row in rows)
     sources = DRAWINGS | {"limner": OWN, "emojibase": KEYWORDS}
     meta = {

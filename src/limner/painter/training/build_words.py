@@ -30,7 +30,7 @@ from torch.nn import functional
 from limner.painter import scene
 from limner.painter.bank import Bank
 from limner.painter.training.sources import TEXT_ENCODER
-from limner.painter.words import DEFAULT, DIM, FILES, FORMAT, MAX_TOKENS, Words, unit
+from limner.painter.words import DEFAULT, DIM, EXPECTED, FILES, MAX_TOKENS, Words, unit
 
 LAYERS, HEADS = 6, 12
 PROMPT_WORDS = Path(__file__).with_name("prompt_words.txt")
@@ -283,13 +283,11 @@ def export(encoder: Encoder, path: Path) -> None:
 
 
 def write_meta(out: Path, bank: Bank, tokens: int, likeness: Mapping[str, float]) -> None:
-    contents = {name: (out / name).read_bytes() for name in FILES}
-    files = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
     meta = {
-        "format": FORMAT, "kind": "limner-words", "dim": DIM, "layers": LAYERS, "heads": HEADS, "vocabulary": tokens,
+        **EXPECTED, "layers": LAYERS, "heads": HEADS, "vocabulary": tokens,
         "max_tokens": MAX_TOKENS, "weights": "int8, a float32 scale for each row", "bank": bank.meta["version"],
         "likeness": likeness, "source": TEXT_ENCODER.record(),
-        "files": files,
+        "files": {name: described((out / name).read_bytes()) for name in FILES},
     }  # fmt: skip
     (out / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 

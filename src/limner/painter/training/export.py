@@ -6,7 +6,6 @@ python -m limner.painter.training.export --checkpoint runs/depth8/checkpoint.pt 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from limner.painter import denoiser
+from limner.painter.folder import described
 from limner.painter.training.network import Config, Network
 
 
@@ -62,7 +62,7 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
         "parameters": sum(p.numel() for p in network.parameters()),
         "patch": denoiser.PATCH,
         "styles": list(denoiser.STYLES),
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        "files": {path.name: described(path.read_bytes())},
         "training": about,
     }
     (out / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")

@@ -123,11 +123,7 @@ def notice() -> str:
     ]
     for source in sources:
         where = f"{source.home}, by way of {source.registry}'s {source.package} {source.version}"
-        text = (
-            "the MIT licence, below"
-            if source.licence == "MIT"
-            else "the Apache License, Version 2.0, whose text is in LICENSE"
-        )
+        text = TEXTS[source.licence]
         parts.append(f"{source.title}\n{source.copyright}\nUnder {text}.\n{where}.\nUsed for: {source.used_for}.")
     holders = "\n".join(source.copyright for source in sources if source.licence == "MIT")
     parts.append(f"The MIT licence\n\n{holders}\n\n{MIT}")
