@@ -65,6 +65,11 @@ BODIES: dict[str, tuple[bytes, dict[str, str], str]] = {
     "form": (b"model=image-01", {"Content-Type": "application/x-www-form-urlencoded"}, "Content-Type"),
     "compressed": (b"\x1f\x8b", {**JSON, "Content-Encoding": "gzip"}, "Content-Encoding"),
     "no boundary": (b"--x\r\n", {"Content-Type": "multipart/form-data"}, "boundary"),
+    "many parts": (
+        b'--x\r\nContent-Disposition: form-data; name="n"\r\n\r\n1\r\n' * 65 + b"--x--",
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        "more than 64 parts",
+    ),
     "no name": (b"--x\r\n\r\nhello\r\n--x--", {"Content-Type": "multipart/form-data; boundary=x"}, "name"),
     "bad field": (
         b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\xff\r\n--x--',

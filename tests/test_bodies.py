@@ -91,7 +91,8 @@ def test_the_fragment_keeps_to_what_the_renderers_agree_on(name: str, bank: Bank
 
 
 @pytest.mark.parametrize(
-    ("name", "colour"), [("fox", "blue"), ("bear", "purple"), ("koala", "pink"), ("wolf", "green")]
+    ("name", "colour"),
+    [("fox", "blue"), ("bear", "purple"), ("koala", "pink"), ("wolf", "green"), ("frog", "blue"), ("cow-face", "blue")],
 )
 def test_a_recoloured_face_brings_a_recoloured_body(name: str, colour: Colour, bank: Bank) -> None:
     drawing = bank[name]
@@ -104,6 +105,16 @@ def test_a_recoloured_face_brings_a_recoloured_body(name: str, colour: Colour, b
     middle = (rendered(own, box), rendered(other, box))
     torso = [pixels[-80:-40, :, :3][pixels[-80:-40, :, 3] > 250].mean(axis=0) for pixels in middle]
     assert np.abs(torso[0] - torso[1]).max() > 30
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_colour_word_means_the_fur_and_not_the_muzzle_or_belly(name: str, bank: Bank) -> None:
+    assert ROWS[name].fur in bank[name].body
+    assert bank[name].recolourable
+
+
+def test_a_frog_is_green_and_not_as_yellow_as_its_belly(bank: Bank) -> None:
+    assert bank["frog"].colours[0] == "green"
 
 
 def test_a_drawing_that_is_whole_already_stays_as_it_is(bank: Bank) -> None:

@@ -204,6 +204,9 @@ def test_settings_cannot_be_changed() -> None:
 def test_changed_lists_what_differs_from_the_defaults_alone() -> None:
     assert changed(load()) == {}
     assert changed(load(port=9, log_format="json")) == {"port": "9", "log_format": "json"}
+    lists = load(reference_allow="10.0.0.0/8, ::1/128", model_aliases="mine=image-01", extra_ratios=False)
+    written = {"reference_allow": "10.0.0.0/8,::1/128", "model_aliases": "mine=image-01", "extra_ratios": "false"}
+    assert changed(lists) == written
 
 
 def test_the_settings_page_is_what_the_settings_generate() -> None:

@@ -71,12 +71,6 @@ def test_a_prompt_is_a_string(prompt: Any) -> None:
     assert "Field prompt must be a valid string" in refusal(prompt=prompt)
 
 
-def test_a_long_prompt_that_will_be_cut_is_told_to_the_log() -> None:
-    settings = Settings(long_prompts="cut", max_prompt_chars=10)
-    assert call(settings, prompt="a" * 11).ignored == ("prompt beyond 10 characters",)
-    assert call(settings, prompt="a" * 10).ignored == ()
-
-
 @pytest.mark.parametrize(("ratio", "size"), contract.SIZES.items())
 def test_each_documented_ratio_has_its_exact_size(ratio: str, size: tuple[int, int]) -> None:
     order = call(aspect_ratio=ratio).order

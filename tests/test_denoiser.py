@@ -157,7 +157,7 @@ def test_the_weights_of_the_package_are_whole() -> None:
 @pytest.mark.parametrize("name", ["meta.json", FILE])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ModelUnusable, match=rf"{name} is missing. Install Limner again, or export the model again."):
+    with pytest.raises(ModelUnusable, match=rf"The denoiser.* {name} in .*Install Limner again.*training\.export"):
         read_weights(folder)
 
 
@@ -165,26 +165,26 @@ def test_a_changed_network_is_refused(folder: Path) -> None:
     data = bytearray((folder / FILE).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / FILE).write_bytes(data)
-    with pytest.raises(ModelUnusable, match=r"is corrupt: its checksum is not the one in meta.json"):
+    with pytest.raises(ModelUnusable, match=f"file {FILE} that is not the one of its meta.json"):
         read_weights(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", "\xff"])
 def test_a_meta_json_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "meta.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelUnusable, match=r"is not JSON|of kind and format"):
+    with pytest.raises(ModelUnusable, match=r"no readable meta\.json|no JSON object|has kind None"):
         read_weights(folder)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": 2}, r"of kind and format \('limner-denoiser', 2\), this version reads \('limner-denoiser', 1\)"),
-        ({"kind": "limner-planner"}, "of kind and format"),
-        ({"styles": ["storybook"]}, "trained for other styles or patches"),
-        ({"patch": 8}, "trained for other styles or patches"),
-        ({"sha256": {}}, "is corrupt"),
-        ({"sha256": None}, "is corrupt"),
+        ({"format": 2}, "has format 2 in its meta.json; this program reads 1"),
+        ({"kind": "limner-planner"}, "has kind 'limner-planner'"),
+        ({"styles": ["storybook"]}, r"has styles \['storybook'\]"),
+        ({"patch": 8}, "has patch 8"),
+        ({"files": {}}, "is not the one"),
+        ({"files": [FILE]}, "is not the one"),
     ],
 )
 def test_weights_of_another_kind_are_refused(folder: Path, changes: dict[str, Any], sentence: str) -> None:

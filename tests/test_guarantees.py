@@ -350,7 +350,7 @@ def test_a_damaged_model_file_is_a_sentence_that_names_it(tmp_path: Path, part: 
 
 
 @pytest.mark.parametrize(
-    "meta", [[], "text", None, {}, {"sha256": {}}, {"sha256": []}, {"sha256": {"x": 1}}, {"format": 99}]
+    "meta", [[], "text", None, {}, {"files": {}}, {"files": []}, {"files": {"x": 1}}, {"format": 99}]
 )
 @pytest.mark.parametrize("part", FOLDERS)
 def test_a_meta_of_another_kind_is_refused(tmp_path: Path, part: str, meta: object) -> None:

@@ -18,6 +18,7 @@ from limner.errors import InvalidRequest, ModelUnusable, ReferenceRefused
 from limner.painter.bank import Bank
 from limner.painter.denoiser import STYLES
 from limner.pipelines.painter import STEPS, WEIGHTS, PainterPipeline
+from limner.runtime.openvino import Network
 
 SCENE: dict[str, Any] = {
     "place": "plain",
@@ -276,8 +277,22 @@ def test_a_painter_with_a_missing_or_cut_file_does_not_load(tmp_path: Path, name
     with pytest.raises(ModelUnusable, match=name):
         PainterPipeline.load(folder)
     (folder / name).unlink()
-    with pytest.raises(ModelUnusable, match=f"{name} is missing"):
+    with pytest.raises(ModelUnusable, match=f"{name} in {folder}"):
         PainterPipeline.load(folder)
+
+
+def test_the_number_of_threads_reaches_every_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Counted(Network):
+        def __init__(self, source: Path, **options: Any) -> None:
+            asked.append(options.get("threads"))
+            super().__init__(source, **options)
+
+    monkeypatch.setattr("limner.painter.words.Network", Counted)
+    monkeypatch.setattr("limner.pipelines.painter.Network", Counted)
+    PainterPipeline.load(threads=1)
+    assert asked == [1, 1]
 
 
 def test_what_waits_for_its_turn_is_small(painter: PainterPipeline) -> None:

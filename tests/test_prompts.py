@@ -43,7 +43,11 @@ def test_a_prompt_is_counted_in_code_points_and_one_too_many_is_refused() -> Non
 
 
 def test_a_long_prompt_is_cut_where_the_operator_says_so() -> None:
-    assert check("fox" * 10, Settings(max_prompt_chars=7, long_prompts="cut")) == "foxfoxf"
+    settings = Settings(max_prompt_chars=7, long_prompts="cut")
+    with structlog.testing.capture_logs() as lines:
+        assert check("fox" * 10, settings) == "foxfoxf"
+        assert check("foxfoxf", settings) == "foxfoxf"
+    assert lines == [{"event": "prompt cut", "characters": 30, "limit": 7, "log_level": "info"}]
 
 
 @pytest.mark.parametrize(

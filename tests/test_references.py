@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hostile_server import HostileServer, redirects, reply, sends
 from limner.config import Settings
-from limner.decode import LONG_SIDE, MAX_SCANS, decode
+from limner.decode import LONG_SIDE, MAX_CHUNKS, MAX_SCANS, decode
 from limner.engine.core import UInt8
 from limner.errors import Code, InvalidRequest, ReferenceRefused
 from limner.references import read, refusals, sources, unpack
@@ -657,6 +657,13 @@ def test_a_jpeg_of_too_many_scans_is_refused() -> None:
     fits = data[:-2] + last * (MAX_SCANS - scans) + data[-2:]
     assert quadrants(decode(fits, SETTINGS)) == [RED, LIME, BLUE, WHITE]
     assert refusal(data[:-2] + last * (MAX_SCANS - scans + 1) + data[-2:]).reason == "damaged"
+
+
+def test_a_png_of_ever_so_many_chunks_is_refused() -> None:
+    """Three stand in the file anyway: IHDR, IDAT, IEND."""
+    empty = chunk(b"tEXt", b"")
+    assert decode(png(1, 1, 8, 0, b"\0\0", empty * (MAX_CHUNKS - 3)), SETTINGS).shape == (1, 1, 4)
+    assert refusal(png(1, 1, 8, 0, b"\0\0", empty * (MAX_CHUNKS - 2))).reason == "damaged"
 
 
 # Whatever comes

@@ -398,6 +398,12 @@ def test_the_built_service_paints_stores_and_sweeps(tmp_path: Path, monkeypatch:
     assert {path.name for path in folder.iterdir()} == {picture.name}
 
 
+def test_a_data_folder_that_it_makes_is_closed_to_other_users(tmp_path: Path) -> None:
+    """Whoever could list it would know the names of pictures, which are all that guards them."""
+    build_service(Settings(data_dir=tmp_path / "data")).close()
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
 def test_a_mark_that_cannot_be_drawn_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="watermark_text"):
         build_service(Settings(data_dir=tmp_path, watermark_text="生成"))

@@ -131,7 +131,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(ModelUnusable, match=f"file {name} that does not match its checksum"):
+    with pytest.raises(ModelUnusable, match=f"file {name} that is not the one of its meta.json"):
         Words.load(folder)
 
 

@@ -292,12 +292,25 @@ def load(config_file: Path | None = None, **overrides: Any) -> Settings:
 
 
 def changed(settings: Settings) -> dict[str, str]:
-    """Settings that differ from their defaults, for display; a secret shows as `(set)`."""
+    """Settings that differ from their defaults, written as their variables are; a secret shows as `(set)`."""
     return {
-        name: "(set)" if isinstance(value, SecretStr) else str(value)
+        name: _written(value)
         for name, field in Settings.model_fields.items()
         if (value := getattr(settings, name)) != field.get_default(call_default_factory=True, validated_data={})
     }
+
+
+def _written(value: object) -> str:
+    match value:
+        case SecretStr():
+            return "(set)"
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ",".join(value)
+        case dict():
+            return ",".join(f"{name}={model}" for name, model in value.items())
+    return str(value)
 
 
 def settings_table() -> str:
@@ -372,7 +385,7 @@ def _default(name: str) -> str:
     value = Settings.model_fields[name].get_default(call_default_factory=True, validated_data={})
     if value is None or value == () or value == {}:
         return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return f"`{_written(value)}`"
 
 
 if __name__ == "__main__":

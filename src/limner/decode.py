@@ -34,6 +34,10 @@ MAX_SEGMENTS = 4096
 """Most segments of a JPEG, outside its scans: the longest metadata takes some hundreds."""
 
 
+MAX_CHUNKS = 2**15
+"""Most chunks of a PNG. Encoders write some thousands; a million tiny ones would keep a core busy for seconds."""
+
+
 class _Damaged(Exception):
     """The file is not whole, or no encoder made it."""
 
@@ -51,16 +55,18 @@ def _examine_png(data: bytes) -> tuple[int, int, bytes]:
     """Leaves out texts, which may be bombs, and animation: its default picture stands in IDAT (PNG, third edition)."""
     width, height = struct.unpack_from(">II", data, 16)
     parts, seen, position = [data[:8]], set(), 8
-    while b"IEND" not in seen:
+    for _ in range(MAX_CHUNKS):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
-            raise _Damaged
+            break
         if kind in _PNG_PARTS and (kind == b"IDAT" or kind not in seen):
             parts.append(data[position:end])
             seen.add(kind)
+        if kind == b"IEND":
+            return width, height, b"".join(parts)
         position = end
-    return width, height, b"".join(parts)
+    raise _Damaged
 
 
 def _examine_webp(data: bytes) -> tuple[int, int, bytes]:
@@ -153,15 +159,21 @@ def decode(data: bytes, settings: Settings) -> UInt8:
     """
     kind = kind_of(data)
     if not isinstance(kind, _Format):
-        raise ReferenceRefused(f"The reference is {kind or 'of an unknown type'}: send a JPEG, PNG or WebP picture.", "type")
-    damaged = ReferenceRefused(f"The reference's {kind.name} file is damaged or cut short: save it anew and send all of it.", "damaged")
+        raise ReferenceRefused(
+            f"The reference is {kind or 'of an unknown type'}: send a JPEG, PNG or WebP picture.", "type"
+        )
+    damaged = ReferenceRefused(
+        f"The reference's {kind.name} file is damaged or cut short: save it anew and send all of it.", "damaged"
+    )
     try:
         width, height, needed = kind.examine(data)
     except (_Damaged, struct.error):
         raise damaged from None
     if width * height > settings.reference_max_pixels:
         limit = settings.reference_max_pixels / 1e6
-        raise ReferenceRefused(f"The reference has {width}×{height} pixels, over {limit:g} megapixels: send a smaller one.", "pixels")
+        raise ReferenceRefused(
+            f"The reference has {width}×{height} pixels, over {limit:g} megapixels: send a smaller one.", "pixels"
+        )
     try:
         with kind.open(io.BytesIO(needed)) as image:
             if image.size != (width, height):

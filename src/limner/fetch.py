@@ -111,9 +111,14 @@ async def fetch(
                     return answer
                 target = answer
     except TimeoutError:
-        raise ReferenceRefused(f"The reference did not arrive within {settings.reference_seconds:g} s: "
-            "use a faster host, or send the picture as a data URL.", "time") from None
-    raise ReferenceRefused(f"The reference's URL redirects more than {MAX_REDIRECTS} times: give the picture's own URL.", "redirects")
+        raise ReferenceRefused(
+            f"The reference did not arrive within {settings.reference_seconds:g} s: "
+            "use a faster host, or send the picture as a data URL.",
+            "time",
+        ) from None
+    raise ReferenceRefused(
+        f"The reference's URL redirects more than {MAX_REDIRECTS} times: give the picture's own URL.", "redirects"
+    )
 
 
 def permitted(address: str, allow: Iterable[Network] = ()) -> bool:
@@ -141,11 +146,15 @@ def _checked_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
     except (httpx2.InvalidURL, ValueError):
         raise ReferenceRefused("The reference's URL is malformed: check it in a browser.", "url") from None
     if url.scheme not in ("http", "https"):
-        raise ReferenceRefused("The reference's URL leads to another scheme than http and https: only these are fetched.", "scheme")
+        raise ReferenceRefused(
+            "The reference's URL leads to another scheme than http and https: only these are fetched.", "scheme"
+        )
     if not _HOST.fullmatch(url.raw_host) or (port is not None and not 1 <= port <= 65535):
         raise ReferenceRefused("The reference's URL has no host, or a port that is none: check it in a browser.", "url")
     if url.userinfo:
-        raise ReferenceRefused("The reference's URL holds a user name or password: give one that needs none.", "credentials")
+        raise ReferenceRefused(
+            "The reference's URL holds a user name or password: give one that needs none.", "credentials"
+        )
     return url
 
 
@@ -178,12 +187,18 @@ async def _get(url: httpx2.URL, addresses: list[str], settings: Settings, tls: s
             stream = await plain.start_tls(tls, name.rstrip(".")) if url.scheme == "https" else plain
             return await _ask(url, stream, settings.reference_max_bytes)
         except httpcore2.ConnectError:
-            raise ReferenceRefused("The reference's host has no certificate that can be trusted: check the URL.", "unreachable") from None
+            raise ReferenceRefused(
+                "The reference's host has no certificate that can be trusted: check the URL.", "unreachable"
+            ) from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
-            raise ReferenceRefused("The reference's host broke off before the whole file had come: try again later.", "unreachable") from None
+            raise ReferenceRefused(
+                "The reference's host broke off before the whole file had come: try again later.", "unreachable"
+            ) from None
         finally:
             await plain.aclose()  # also where the handshake was cancelled, which leaves the socket open
-    raise ReferenceRefused("The reference's host takes no connection: check the URL, or try again later.", "unreachable")
+    raise ReferenceRefused(
+        "The reference's host takes no connection: check the URL, or try again later.", "unreachable"
+    )
 
 
 async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int) -> bytes | httpx2.URL:
@@ -201,9 +216,13 @@ async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int
         if response.status in _REDIRECTS and "location" in told:
             return _checked_url(told["location"], url)
         if response.status != 200:
-            raise ReferenceRefused(f"The reference's host answered with status {response.status}, not the picture.", "status")
+            raise ReferenceRefused(
+                f"The reference's host answered with status {response.status}, not the picture.", "status"
+            )
         if told.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise ReferenceRefused("The reference's host sent it compressed though asked not to: use another host.", "encoding")
+            raise ReferenceRefused(
+                "The reference's host sent it compressed though asked not to: use another host.", "encoding"
+            )
         if int(told.get("content-length", 0)) > limit:  # the parser has refused what is no number
             raise too_large(limit)
         body = bytearray()

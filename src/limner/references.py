@@ -83,7 +83,9 @@ _READ = "only http and https URLs, data URLs and base64 are read, never a file o
 def unpack(source: str, settings: Settings) -> bytes:
     """The bytes inside a data URL (RFC 2397, whatever its label) or bare base64 (RFC 4648).
 
-    Base64 may be in the standard or the URL-safe alphabet, padded or not, with white space anywhere. Raises ReferenceRefused.
+    Base64 may be in the standard or the URL-safe alphabet, padded or not, with white space anywhere.
+
+    Raises ReferenceRefused.
     """
     text = source.strip()
     limit = settings.reference_max_bytes
@@ -104,7 +106,9 @@ def unpack(source: str, settings: Settings) -> bytes:
         return data
     label = _LABEL.match(text)
     if label is None:
-        raise ReferenceRefused("The reference's data URL has no comma before its data: write data:image/png;base64,...", "form")
+        raise ReferenceRefused(
+            "The reference's data URL has no comma before its data: write data:image/png;base64,...", "form"
+        )
     body = _unescaped(text[label.end() :].encode("utf-8", "replace"))
     if label[1].lower().replace(" ", "").endswith(";base64"):
         data = _base64(body, limit)

@@ -241,7 +241,8 @@ class Service:
         most = self.settings.reference_max_count
         if len(order.references) > most:
             raise ReferenceRefused(
-                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used.", "count"
+                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used.",
+                "count",
             )
         expanding = None
         try:
@@ -305,13 +306,15 @@ def build_service(settings: Settings) -> Service:
         ModelUnusable: a model cannot be loaded.
     """
     imaging.check_watermark(settings.watermark_text, settings.watermark_font)
+    backend = load_backend(settings)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # a listing would tell the pictures' names
     except OSError as error:
+        backend.close()
         raise SettingsInvalid(
             f"data_dir {settings.data_dir} cannot be made: {error.strerror}. Name a folder that can be written."
         ) from None
     blobs = Blobs(settings.data_dir / "pictures", settings.link_seconds)
-    service = Service(settings, load_backend(settings), blobs)
+    service = Service(settings, backend, blobs)
     blobs.keep_swept(every=min(300.0, settings.link_seconds / 10))
     return service

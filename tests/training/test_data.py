@@ -62,7 +62,8 @@ def test_a_shard_holds_drafts_and_their_paintings(bank: Bank, number: int) -> No
     coarse = [
         np.corrcoef(
             *(
-                image.reshape(rows, PATCH, cols, PATCH, 3).mean((1, 3, 4)).ravel()
+                # Without the outermost tokens: a wash leaves the paper's rim white.
+                image.reshape(rows, PATCH, cols, PATCH, 3).mean((1, 3, 4))[1:-1, 1:-1].ravel()
                 for image in (shard.draft[i // PAINTINGS], shard.target[i])
             )
         )[0, 1]

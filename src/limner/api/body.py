@@ -16,6 +16,9 @@ from fastapi import Request
 
 from limner.errors import InvalidRequest
 
+MAX_PARTS = 64
+"""Most parts of a multipart body: each costs more memory than its bytes."""
+
 
 class BodyTooLarge(InvalidRequest):
     """The body is over `max_body_bytes`."""
@@ -101,9 +104,12 @@ def _form(body: bytes, boundary: object) -> dict[str, Any]:
         raise InvalidRequest("The multipart body names no boundary in its Content-Type.")
     document: dict[str, Any] = {}
     files: list[str] = []
-    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"))[1:]:
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"), MAX_PARTS + 1)
+    for number, part in enumerate(parts[1:]):
         if part.startswith(b"--"):
             break
+        if number == MAX_PARTS:
+            raise InvalidRequest(f"The multipart body has more than {MAX_PARTS} parts; send JSON instead.")
         head, separator, content = part.partition(b"\r\n\r\n")
         headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip("\r\n"))
         name = headers.get_param("name", header="content-disposition")

@@ -41,7 +41,7 @@ class Drawing:
     faces: Faces
     box: tuple[float, float, float, float]  # x, y, width, height of what it draws, in its own units
     colours: tuple[Colour, ...]  # its main colours, the largest first
-    recolourable: bool  # whether one hue covers enough of it for a colour word to mean the whole
+    recolourable: bool  # whether its main part is enough of it for a colour word to mean the whole
     body: Mapping[str, float] = field(repr=False)  # the "#rrggbb" of its main part, each with its share of the area
     svg: str = field(repr=False)  # elements without a root; every colour is #rrggbb, every id starts with the name
 

@@ -65,12 +65,13 @@ def hue_distance(one: float, other: float) -> float:
     return abs((one - other + 180) % 360 - 180)
 
 
-def body(paints: Sequence[tuple[str, float]], glazed: bool = False) -> list[str]:
+def body(paints: Sequence[tuple[str, float]], glazed: bool = False, fur: str = "") -> list[str]:
     """The colours of a drawing's main part: those of the hue, or of the grey, that covers most of it.
 
     Args:
         paints: `#rrggbb` with its share of the drawing's area.
         glazed: it is a vehicle or a building: its panes, tyres and bare metal are not what a colour word means.
+        fur: a `#rrggbb` that is known to be of the main part, which may be less than a muzzle or a belly covers.
     """
     seen = [(colour, share * _weight(polar(colour), glazed), polar(colour)) for colour, share in paints]
     vivid = [entry for entry in seen if entry[2][1] >= GREY]
@@ -81,10 +82,18 @@ def body(paints: Sequence[tuple[str, float]], glazed: bool = False) -> list[str]
     def cover(hue: float) -> float:
         return sum(share for _, share, (_, _, other) in vivid if hue_distance(hue, other) <= HUE_REACH)
 
+    def near(heading: float) -> list[str]:
+        return [colour for colour, _, (_, _, hue) in vivid if hue_distance(heading, hue) <= HUE_REACH]
+
     best = max((entry[2][2] for entry in vivid), key=cover, default=None)
     if best is None or cover(best) < 0.8 * sum(share for _, share, _ in pale):
-        return _one_lightness(pale)
-    return [colour for colour, _, (_, _, hue) in vivid if hue_distance(best, hue) <= HUE_REACH]
+        found = _one_lightness(pale)
+    else:
+        found = near(best)
+    if not fur or fur in found:
+        return found
+    light, chroma, hue = polar(fur)
+    return near(hue) if chroma >= GREY else _of_lightness(light, pale)
 
 
 def _weight(colour: Polar, glazed: bool) -> float:
@@ -99,7 +108,10 @@ def _weight(colour: Polar, glazed: bool) -> float:
 def _one_lightness(neutral: Sequence[tuple[str, float, Polar]]) -> list[str]:
     if not neutral:
         return []
-    centre = max(neutral, key=lambda entry: entry[1])[2][0]
+    return _of_lightness(max(neutral, key=lambda entry: entry[1])[2][0], neutral)
+
+
+def _of_lightness(centre: float, neutral: Sequence[tuple[str, float, Polar]]) -> list[str]:
     return [colour for colour, _, (light, _, _) in neutral if abs(light - centre) <= 0.3]
 
 

@@ -183,14 +183,6 @@ def mountains(s: Sheet) -> None:
     weather(s)
 
 
-DUNES = (  # y, rise, wave, depth
-    (590.0, 26, 620, 0.45),
-    (640.0, 34, 760, 0.25),
-    (700.0, 30, 900, 0.1),
-    (770.0, 24, 1300, 0.0),
-)
-
-
 def desert(s: Sheet) -> None:
     heavens(s, 0.58)
     birds(s, 150, 260)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limner.painter.bank import DEFAULT, FILES, FORMAT
+from limner.painter.bodies import ROWS
 from limner.painter.folder import described
 from limner.painter.recolour import body, nearest_colour
 from limner.painter.training import normalise
@@ -158,13 +159,14 @@ def drawing_rows(chosen: Sequence[tuple[Concept, Icon]]) -> tuple[list[dict[str,
 def facts(concept: Concept, name: str, source: str, svg: str, side: float) -> dict[str, Any]:
     """One row of index.json, measured where it can be."""
     painted = normalise.paints(svg, side)
-    main = body(painted, concept.group in ("vehicle", "building", "structure"))
+    animal = ROWS.get(name)  # of a face, whose muzzle or belly may cover more than its fur
+    main = body(painted, concept.group in ("vehicle", "building", "structure"), animal.fur if animal else "")
     share = sum(part for colour, part in painted if colour in set(main))
     return {
         "name": name, "concept": concept.name, "label": concept.words[0], "source": source, "group": concept.group,
         "surface": concept.surface, "size": concept.size, "faces": concept.faces,
         "box": list(normalise.tight_box(svg, side)), "colours": colour_names(painted, main),
-        "recolourable": share >= 0.22,
+        "recolourable": share >= 0.22 or animal is not None,
         "body": {colour: part for colour, part in painted if colour in set(main)}, "svg": svg,
     }  # fmt: skip
 

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from limner.painter import scene
 from limner.painter.bank import Bank
+from limner.painter.folder import described
 from limner.painter.training.sources import TEXT_ENCODER
 from limner.painter.words import DEFAULT, DIM, EXPECTED, FILES, MAX_TOKENS, Words, unit
 
