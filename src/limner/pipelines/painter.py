@@ -37,7 +37,7 @@ from limner.painter.words import Words
 from limner.runtime.openvino import Network
 
 WEIGHTS = Path(__file__).parent.parent / "painter" / "weights" / "denoiser"
-STEPS = 4
+STEPS = 2
 STRENGTH = 0.0
 
 

@@ -77,7 +77,6 @@ SHOWN: dict[Place, Shown] = {
     ),
     "park": Shown("", "deciduous-tree street-lamp blossom herb tulip bench", "grass path bush foliage pond lawn"),
 }  # fmt: skip
-VIEWS = frozenset({"room", "library", "kitchen", "stage"})  # show the sky behind a window or on a drop scene
 SUNS = frozenset({"sun", "sun-with-face"})
 MOONS = frozenset({"crescent-moon", "full-moon", "full-moon-face"})
 STARS = frozenset({"star", "glowing-star", "sparkles"})
