@@ -263,6 +263,24 @@ def test_more_pictures_than_there_is_room_for_are_refused_whole(make: Make) -> N
     asyncio.run(run())
 
 
+def test_a_full_queue_is_told_before_a_reference_is_read(make: Make) -> None:
+    gate = threading.Semaphore(0)
+    service, pipeline = make(gate, queue_limit=2)
+
+    async def run() -> None:
+        first = asyncio.create_task(service.generate(replace(FOX, n=2)))
+        await asyncio.to_thread(pipeline.entered.acquire)
+        unreadable = replace(FOX, references=("data:image/png;base64,AAAA",))
+        with pytest.raises(Busy):
+            await service.generate(unreadable)
+        gate.release(1000)
+        await first
+        with pytest.raises(ReferenceRefused):
+            await service.generate(unreadable)
+
+    asyncio.run(run())
+
+
 def test_pictures_that_are_ready_in_time_come_and_the_late_ones_are_counted(make: Make) -> None:
     gate = threading.Semaphore(2)  # evaluations: one a picture, the third waits
     service, pipeline = make(gate, request_seconds=2.0)

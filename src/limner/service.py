@@ -16,7 +16,7 @@ from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
 from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, UInt8
-from limner.errors import EngineFailed, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
+from limner.errors import Busy, EngineFailed, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
 from limner.pipelines.base import Pipeline
 from limner.storage.blobs import Blobs, new_name
 
@@ -203,6 +203,9 @@ class Service:
         prompt = prompts.check(order.prompt, self.settings)
         if len(prompt) < len(order.prompt):
             course.notes[f"The prompt was cut at {len(prompt)} characters."] = None
+        if not self.backend.room:
+            # Told before references are fetched and decoded for a call that would be turned away.
+            raise Busy("Every place in the queue is taken. Wait a little, then try again.")
         subjects, prompt = await self._prepared(order, prompt)
         style, weight = order.style, 1.0
         if order.live_style is not None:

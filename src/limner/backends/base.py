@@ -27,6 +27,11 @@ class Backend(Protocol):
         """The models that a request may name, each with the fingerprint of its weights."""
         ...
 
+    @property
+    def room(self) -> int:
+        """How many requests would be accepted now. Others may come first, so `submit` alone decides."""
+        ...
+
     def submit(self, requests: Sequence[Request]) -> Stream:
         """Accept all of these requests or none; called from a running event loop.
 

@@ -21,6 +21,10 @@ class LocalBackend:
     def models(self) -> dict[str, str]:
         return {name: pipeline.fingerprint for name, pipeline in self.engine.pipelines.items()}
 
+    @property
+    def room(self) -> int:
+        return self.engine.room
+
     def submit(self, requests: Sequence[Request]) -> LocalStream:
         return LocalStream(self.engine, requests)
 

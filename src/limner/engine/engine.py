@@ -91,6 +91,12 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     @property
+    def room(self) -> int:
+        """Requests that would be accepted now."""
+        with self._lock:
+            return self.limit - len(self._tasks)
+
+    @property
     def waiting(self) -> int:
         """Requests accepted and not yet begun."""
         with self._lock:
