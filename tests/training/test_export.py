@@ -25,7 +25,7 @@ from limner.painter.denoiser import (
     read_weights,
     rotary,
 )
-from limner.painter.training.export import export
+from limner.painter.training.export import export, weights
 from limner.painter.training.network import Config, Network
 from limner.runtime.openvino import Network as Compiled
 
@@ -127,3 +127,12 @@ def test_an_export_cut_short_is_not_taken_for_a_model(network: Network, folder: 
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-100])
     with pytest.raises(ModelUnusable, match=r"is not the one of its meta\.json"):
         read_weights(tmp_path)
+
+
+def test_the_weights_of_the_exported_file_are_the_networks_own(network: Network, tmp_path: Path) -> None:
+    export(network, tmp_path, {})
+    stored = weights(tmp_path / FILE)
+    own = network.state_dict()
+    assert stored.keys() == own.keys()
+    for name, weight in own.items():
+        torch.testing.assert_close(stored[name], weight, rtol=1e-3, atol=1e-6)

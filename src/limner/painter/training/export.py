@@ -50,6 +50,7 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
     torch.onnx.export(
         network, tuple(v for v, _ in inputs.values()), str(path), input_names=list(inputs), output_names=["clean"],
         dynamic_axes={k: axes for k, (_, axes) in inputs.items() if axes}, opset_version=18, dynamo=False,
+        do_constant_folding=False,  # it would transpose and rename the weights, which `weights` reads back
     )  # fmt: skip
     model = onnx.load(str(path))
     _halve(model)
@@ -66,6 +67,12 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
         "training": about,
     }
     (out / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of an exported network by the names of its parameters, in float32."""
+    stored = onnx.load(str(path)).graph.initializer
+    return {w.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(w).astype(np.float32)) for w in stored}
 
 
 def _halve(model: onnx.ModelProto) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from limner.engine import samplers
 from limner.painter.denoiser import PATCH, STYLES, hide, reference_patches, rotary
+from limner.painter.training import export
 from limner.painter.training.data import PAINTINGS, SCENES, Shard
 from limner.painter.training.network import Config, Network
 
@@ -46,7 +47,7 @@ class Run:
     rate: float = 1.5e-3
     ema: float = 0.999
     seed: int = 0
-    start: str = ""  # checkpoint of an earlier run, whose weights are taken where names and shapes agree
+    start: str = ""  # checkpoint or exported .onnx, whose weights are taken where names and shapes agree
 
     def learning_rate(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warmup)
@@ -176,7 +177,7 @@ def train(run: Run, data: Path, out: Path, *, device: str, compiled: bool, secon
     opts = optimizers(network, run.rate)
     step, checkpoint = 0, out / "checkpoint.pt"
     if run.start and not checkpoint.exists():
-        _take(torch.load(run.start, map_location=device, weights_only=True)["average"], network)
+        _take(_weights(Path(run.start)), network)
         average.load_state_dict(network.state_dict())
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -243,6 +244,13 @@ def _save(
     }  # fmt: skip
     torch.save(state, path.with_suffix(".partial"))
     path.with_suffix(".partial").replace(path)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".onnx":
+        return export.weights(path)
+    average: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["average"]
+    return average
 
 
 def _take(weights: dict[str, Tensor], network: Network) -> None:
