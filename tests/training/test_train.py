@@ -19,7 +19,7 @@ from limner.painter.training.data import PAINTINGS, SCENES, Shard
 from limner.painter.training.network import Network
 from limner.painter.training.train import Batch, Run, load_batch, loss_of, train
 
-RUN = Run(depth=2, steps=10, batch=4, warmup=2, rate=1e-3, ema=0.9)
+RUN = Run(depth=2, steps=10, batch=4, whole_from=0.7, warmup=2, rate=1e-3, ema=0.9)
 
 
 def shard(rows: int, cols: int, seed: int, text: bool = True) -> Shard:

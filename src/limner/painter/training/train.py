@@ -4,7 +4,7 @@
 
 What a step does follows from its number alone (the batch, the crop, the noise), and a checkpoint holds the rest, so a
 run that was killed and started again ends in the same weights. The first part of a run sees crops, which cost a
-quarter of a whole picture and teach light, ink and texture as well; the last part sees whole pictures.
+quarter of a whole picture and teach light, ink and texture as well; the last part may see whole pictures.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run:
     depth: int = 6
     steps: int = 7000
     batch: int = 24  # crops in a step; whole pictures in a step are a quarter of it
-    whole_from: float = 0.7  # share of the steps after which pictures are whole
+    whole_from: float = 1.0  # share of the steps after which pictures are whole; 1: never (LAB_LOG: compiling it)
     decay_from: float = 0.7  # share of the steps after which the rate falls to zero, in a line
     warmup: int = 200
     rate: float = 1.5e-3
