@@ -147,11 +147,12 @@ def _banner(settings: Settings, port: int) -> str:
     keys = len(settings.keys())
     who = f"{keys} bearer key{'s'[: keys > 1]}, one of which each call must carry" if keys else "no key needed"
     shown = {"host", "port", "data_dir", "api_keys", "api_keys_file"}
+    others = [f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown]
     lines = [
         f"Limner {__version__} at {scheme}://{host}:{port} (docs at /docs)",
         f"  keys      {who}",
         f"  data      {settings.data_dir.resolve()}",
-        *(f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown),
+        *(others or ["  settings  all at their defaults (docs/settings.md)"]),
     ]
     return "\n".join(lines)
 
