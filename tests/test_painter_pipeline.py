@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from limner import pipelines
 from limner.engine import samplers
 from limner.engine.core import SEEDS, Batch, Encoded, Request, UInt8
 from limner.errors import InvalidRequest, ModelUnusable, ReferenceRefused
@@ -189,6 +190,21 @@ def test_several_references_are_all_shown(painter: PainterPipeline) -> None:
     left, right = picture[220:340, 120:186], picture[220:340, 326:390]
     assert (left[..., 2] - left[..., 0]).mean() > 80
     assert (right[..., 0] - right[..., 2]).mean() > 80
+
+
+def test_pictures_of_one_call_share_the_cutting_out_and_another_call_does_not(
+    painter: PainterPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+    real = pipelines.painter.cut_out
+    monkeypatch.setattr(pipelines.painter, "cut_out", lambda picture: (cut.append(id(picture)), real(picture))[1])
+    blue, red = (character(),), (character((220, 30, 30)),)
+    first, second = (painter.encode(asked(scene=SCENE, seed=seed, references=blue)) for seed in (1, 2))
+    other = painter.encode(asked(scene=SCENE, seed=1, references=red))
+    assert cut == [id(blue[0]), id(red[0])]
+    patches = [encoded.conditioning["reference"] for encoded in (first, second, other)]
+    assert np.array_equal(patches[0], patches[1])
+    assert not np.array_equal(patches[0], patches[2])
 
 
 def test_a_reference_that_the_scene_has_no_place_for_is_told(painter: PainterPipeline) -> None:

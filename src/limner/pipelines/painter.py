@@ -62,6 +62,7 @@ class PainterPipeline:
         self._bank = bank
         self._words = words
         self._denoiser = denoiser
+        self._cut: tuple[tuple[UInt8, ...], tuple[UInt8, ...]] = ((), ())
 
     @classmethod
     def load(cls, weights: Path = WEIGHTS, threads: int = 0) -> PainterPipeline:
@@ -91,7 +92,7 @@ class PainterPipeline:
             raise InvalidRequest(f"There is no style {request.style!r}. Choose one of {', '.join(STYLES)}.")
         if len(request.references) > MOST_REFERENCES:
             raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
-        cutouts = tuple(cut_out(reference).pixels for reference in request.references)
+        cutouts = self._cutouts(request.references)
         aspect = request.width / request.height
         scene, notes = self._scene(request, aspect, cutouts)
         draft = compose(scene, aspect, self._bank, cutouts)
@@ -136,6 +137,12 @@ class PainterPipeline:
             return fullsize.blocks(x, request.width, request.height, block)
         guide = drafted.draft.draw(request.width, request.height)
         return fullsize.widen(x, guide, trust=1 - drafted.strength)
+
+    def _cutouts(self, references: tuple[UInt8, ...]) -> tuple[UInt8, ...]:
+        """The subjects, cut out once for all pictures of a call, which share their references."""
+        if references is not self._cut[0]:
+            self._cut = (references, tuple(cut_out(reference).pixels for reference in references))
+        return self._cut[1]
 
     def _scene(self, request: Request, aspect: float, cutouts: Sequence[UInt8]) -> tuple[Scene, tuple[str, ...]]:
         """The scene to paint, and sentences about what of the request it does not show."""

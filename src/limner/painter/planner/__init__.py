@@ -21,7 +21,7 @@ from limner.painter.planner.reading import Reading
 from limner.painter.planner.setting import WATERS, Dice
 from limner.painter.planner.words import tokens
 from limner.painter.scene import Item, Reference, Scene, Style
-from limner.painter.words import ACCEPT, Words
+from limner.painter.words import ACCEPT
 
 LOOKED_UP = 6  # unknown nouns of one prompt that are looked up by meaning, so that no prompt takes long
 MOST_REFERENCES = 8
@@ -36,6 +36,12 @@ class Plan:
     unused: tuple[str, ...] = ()  # words that had no effect
     notes: tuple[str, ...] = ()  # sentences for people
     granted: tuple[str, ...] = ()  # words for what the place draws by itself
+
+
+class NearWords(Protocol):
+    """What the planner asks of the text encoder: concepts and their cosines to a word, the nearest first."""
+
+    def nearest(self, word: str, count: int = 5) -> list[tuple[str, float]]: ...
 
 
 class Planner(Protocol):
@@ -62,7 +68,7 @@ class Planner(Protocol):
 class ParsingPlanner:
     """A planner without learning: a grammar, tables of words, and for nouns in neither the nearest drawing."""
 
-    def __init__(self, bank: Bank, words: Words | None = None) -> None:
+    def __init__(self, bank: Bank, words: NearWords | None = None) -> None:
         """Keep the drawings, and the finder of near words; without that, unknown nouns have no effect."""
         self.bank = bank
         self.words = words
