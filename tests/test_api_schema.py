@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from conftest import API, Server, serving
 from limner.api import contract
 from limner.api.app import create_app
+from limner.api.pictures import PictureRequest
 from limner.config import Settings
 from limner.errors import Code, ModelUnusable
 
@@ -59,7 +60,8 @@ def probe(server: Server, checks: list[schemathesis.CheckFunction], mode: Genera
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [result.ok() for result in document.get_all_operations()]
     assert {operation.path for operation in operations} > {API, "/v1/models/{name}", "/files/{name}", "/metrics"}
-    for operation in operations if mode is GenerationMode.POSITIVE else [document[API]["POST"]]:
+    bodies = [document[path]["POST"] for path in (API, "/v1/pictures", "/v1/scenes")]
+    for operation in operations if mode is GenerationMode.POSITIVE else bodies:
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=60 if operation.path == API else 10)
@@ -149,7 +151,7 @@ def test_the_page_on_http_names_every_route_field_code_metric_and_setting_of_the
     document = server.client.get("/openapi.json").json()
     for path in document["paths"]:
         assert path in page, path
-    for field in contract.ImageRequest.model_fields:
+    for field in contract.ImageRequest.model_fields | PictureRequest.model_fields:
         assert f"`{field}`" in page, field
     for code in Code:
         assert f"| {code:d} |" in page, code

@@ -16,7 +16,7 @@ from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
 from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, UInt8
-from limner.errors import Busy, EngineFailed, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
+from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
 from limner.pipelines.base import Pipeline
 from limner.storage.blobs import Blobs, new_name
 
@@ -166,6 +166,29 @@ class Service:
                 stored=order.store,
                 seconds=round(time.monotonic() - began, 3),
             )
+
+    async def plan(self, order: Order) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The scene of `order`'s first picture, and sentences about what had no effect; nothing is painted.
+
+        Raises:
+            As `generate`; InvalidRequest where the model plans no scenes.
+        """
+        course = _Course()
+        try:
+            async with asyncio.timeout(self.settings.request_seconds):
+                request, *_ = await self._requests(order, course)
+                async with aclosing(self.backend.submit([request])) as events:
+                    async for event in events:
+                        match event:
+                            case Started(plan=None):
+                                raise InvalidRequest(f"Model {order.model} paints from the words and plans no scene.")
+                            case Started(plan=dict(scene), notes=notes):
+                                return scene, (*course.notes, *notes)
+                            case Failed(error=error):
+                                raise _told(error)
+        except TimeoutError:
+            raise TimedOut("The scene was not planned in time. Try again.") from None
+        raise EngineFailed("The scene could not be planned. Try again.")
 
     def close(self) -> None:
         """Take no more orders and stop the backend and the sweeper; blocks until they have. May be called twice."""

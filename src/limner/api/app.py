@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 import limner
-from limner.api import contract, files, health, minimax, models
+from limner.api import contract, files, health, minimax, models, pictures
 from limner.api.auth import Keys
 from limner.config import Settings
 from limner.errors import Busy, Code, LimnerError
@@ -86,8 +86,9 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.keys = Keys.load(settings)
     app.state.metrics = metrics
-    for router in (minimax.routes(settings), models.routes(settings), files.routes(settings), health.router):
-        app.include_router(router)
+    for routes in (minimax.routes, pictures.routes, models.routes, files.routes):
+        app.include_router(routes(settings))
+    app.include_router(health.router)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -108,6 +109,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """
     settings: Settings = request.app.state.settings
     headers: dict[str, str] = {}
+    own = getattr(request.state, "true_status", False)
     match error:
         case ClientDisconnect():
             return Response(status_code=CLIENT_LEFT)
@@ -120,7 +122,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
         case LimnerError():
             code, message = error.code, error.message
             status = getattr(error, "status", HTTP_STATUS[code])
-            if settings.http_status == "ok" and not isinstance(error, models.NotThere):
+            if settings.http_status == "ok" and not isinstance(error, models.NotThere) and not own:
                 status = 200
             if isinstance(error, Busy):
                 headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -128,7 +130,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
                 headers["WWW-Authenticate"] = "Bearer"
         case _:
             code, message = Code.INTERNAL, "The service failed; its log says why under this id. Try again."
-            status = 500 if settings.http_status == "real" else 200
+            status = 500 if settings.http_status == "real" or own else 200
     request.state.code = int(code)
     return JSONResponse(contract.failure(request.state.trace, code, message, settings), status, headers)
 

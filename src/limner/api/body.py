@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -14,7 +15,8 @@ from typing import Any, NoReturn
 
 from fastapi import Request
 
-from limner.errors import InvalidRequest
+from limner.config import Settings
+from limner.errors import InvalidRequest, TimedOut
 
 MAX_PARTS = 64
 """Most parts of a multipart body: each costs more memory than its bytes."""
@@ -32,10 +34,11 @@ class UnsupportedBody(InvalidRequest):
     status = 415
 
 
-async def read_document(request: Request, limit: int) -> Any:
-    """Read a body of at most `limit` bytes, counted as they arrive, whatever Content-Length says.
+async def read_document(request: Request, settings: Settings) -> Any:
+    """Read a body of at most `max_body_bytes`, counted as they arrive, whatever Content-Length says.
 
     Raises:
+        TimedOut: it did not arrive within `request_seconds`.
         BodyTooLarge: over the limit.
         UnsupportedBody: neither JSON nor multipart/form-data, or compressed.
         InvalidRequest: not UTF-8, not JSON, NaN or Infinity, nested too deeply, or half a surrogate pair.
@@ -49,7 +52,11 @@ async def read_document(request: Request, limit: int) -> Any:
         raise UnsupportedBody(f"The Content-Type must be application/json; got {media!a}.")
     if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
         raise UnsupportedBody(f"The body must not be compressed; got Content-Encoding {encoding!a}.")
-    body = await _read(request, limit)
+    try:
+        async with asyncio.timeout(settings.request_seconds):
+            body = await _read(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise TimedOut("The body did not arrive in time; send it again.") from None
     return _form(body, kind.get_param("boundary")) if form else _json(body)
 
 

@@ -159,7 +159,7 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
         raise InvalidRequest(f"The body must be a JSON object; got {_shown(document)}.")
     if "model" not in document:
         raise InvalidRequest(f"Field model is required: {' or '.join(model_names(settings))}.")
-    model = _model(document["model"], settings)
+    model = model_of(document["model"], settings)
     idle = set(document) - set(ImageRequest.model_fields)
     if model == "image-01-live" or document.get("aspect_ratio") is not None:
         idle |= {"width", "height"} & document.keys()
@@ -169,7 +169,7 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
     try:
         request = ImageRequest.model_validate({**fields, "model": model})
     except ValidationError as error:
-        raise InvalidRequest(" ".join(_sentence(dict(detail)) for detail in error.errors(include_url=False))) from None
+        raise InvalidRequest(sentences(error)) from None
     width, height = _size(request, model, settings)
     order = Order(
         prompt=request.prompt,
@@ -189,7 +189,8 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
     return Call(order, request.response_format, tuple(sorted(idle)))
 
 
-def _model(value: object, settings: Settings) -> Model:
+def model_of(value: object, settings: Settings) -> Model:
+    """The model that a name stands for; None is image-01. Raises InvalidRequest."""
     if value is None:
         return "image-01"
     names = model_names(settings)
@@ -203,15 +204,25 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _size(request: ImageRequest, model: Model, settings: Settings) -> tuple[int, int]:
-    if request.width is not None and request.height is not None:
-        return request.width, request.height
-    if request.width is not None or request.height is not None:
-        came, missing = ("width", "height") if request.width is not None else ("height", "width")
-        raise InvalidRequest(f"Fields width and height must be set together; got {came} without {missing}.")
-    size = size_of(request.aspect_ratio, extra=settings.extra_ratios)
+    size = sides(request.width, request.height) or size_of(request.aspect_ratio, extra=settings.extra_ratios)
     if model == "image-01-live" and size == SIZES["21:9"]:
         raise InvalidRequest("Field aspect_ratio must not be 21:9 on image-01-live; only image-01 paints it.")
     return size
+
+
+def sides(width: int | None, height: int | None) -> tuple[int, int] | None:
+    """(width, height) where both are given, None where neither is. Raises InvalidRequest where one is."""
+    if width is not None and height is not None:
+        return width, height
+    if width is None and height is None:
+        return None
+    came, missing = ("height", "width") if width is None else ("width", "height")
+    raise InvalidRequest(f"Fields width and height must be set together; got {came} without {missing}.")
+
+
+def sentences(error: ValidationError) -> str:
+    """A sentence for each field that Pydantic found wrong."""
+    return " ".join(_sentence(dict(detail)) for detail in error.errors(include_url=False))
 
 
 def _sentence(detail: dict[str, Any]) -> str:
@@ -219,6 +230,8 @@ def _sentence(detail: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return f"Field {field} is required."
+    if detail["type"] == "extra_forbidden":
+        return f"There is no field {_shown(field)} here; leave it out."
     message = str(detail["msg"]).removeprefix("Input ").removeprefix("should ")
     return f"Field {field} must {message}; got {_shown(detail['input'])}."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from limner import references
 from limner.backends.local import LocalBackend
-from limner.service import Service
+from limner.service import Picture, Service
 
 
 class Metrics:
@@ -33,6 +33,11 @@ class Metrics:
         )
         self.pictures = Counter("limner_pictures", "Pictures returned.", registry=self.registry)
         self.bytes = Counter("limner_picture_bytes", "Bytes of the pictures returned.", registry=self.registry)
+
+    def painted(self, pictures: Sequence[Picture]) -> None:
+        """Count pictures that are being returned."""
+        self.pictures.inc(len(pictures))
+        self.bytes.inc(sum(len(picture.data) for picture in pictures))
 
     def watch(self, service: Service) -> None:
         """Read the queue and the references from `service` whenever the metrics are asked for."""

@@ -19,7 +19,6 @@ from limner.api.body import read_document
 from limner.api.health import Metrics
 from limner.config import Settings
 from limner.engine.core import SEEDS
-from limner.errors import TimedOut
 from limner.service import Service
 
 log = structlog.get_logger(__name__)
@@ -50,11 +49,7 @@ def routes(settings: Settings) -> APIRouter:
     )
     async def image_generation(request: Request, tenant: Tenant) -> Response:
         service: Service = request.app.state.service
-        try:
-            async with asyncio.timeout(settings.request_seconds):
-                body = await read_document(request, settings.max_body_bytes)
-        except TimeoutError:
-            raise TimedOut("The body did not arrive in time; send it again.") from None
+        body = await read_document(request, settings)
         call = contract.read_call(body, settings, tenant)
         if call.ignored:
             log.info("fields ignored", fields=[ascii(name[:80]) for name in call.ignored[:20]])
@@ -65,8 +60,7 @@ def routes(settings: Settings) -> APIRouter:
         else:
             images = [base64.b64encode(picture.data).decode() for picture in outcome.pictures]
         metrics: Metrics = request.app.state.metrics
-        metrics.pictures.inc(len(outcome.pictures))
-        metrics.bytes.inc(sum(len(picture.data) for picture in outcome.pictures))
+        metrics.painted(outcome.pictures)
         request.state.code = 0
         return JSONResponse(
             contract.success(request.state.trace, call, outcome, images, settings),

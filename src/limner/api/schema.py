@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from limner.api.contract import SIZES, ImageRequest, model_names
 from limner.config import Settings
 
@@ -54,6 +56,11 @@ def request(settings: Settings) -> dict[str, Any]:
         "anyOf": [{"type": "array", "items": {"anyOf": [item, picture]}}, item, picture, {"type": "null"}],
     }
     return schema
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's description of a body that `kind` checks."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
 
 def error(settings: Settings) -> dict[str, Any]:
