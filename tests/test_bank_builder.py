@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import limner
 from limner.painter.bank import Bank
 from limner.painter.training import normalise
-from limner.painter.training.build_bank import NOTICE, Icon, IconSet, choose, drawing_rows, own_icon, pack
+from limner.painter.training.build_bank import NOTICE, choose, drawing_rows, pack
+from limner.painter.training.icons import Clipart, Icon, IconSet, own_icon
 from limner.painter.training.lexicon import (
     CONCEPTS,
     FOREIGN,
@@ -18,7 +23,8 @@ from limner.painter.training.lexicon import (
     read_concepts,
     read_foreign,
 )  # fmt: skip
-from limner.painter.training.sources import notice
+from limner.painter.training.packages import check, fetch_debian
+from limner.painter.training.sources import CHARACTERS, ICONS, PHOTOGRAPHS, Source, notice
 
 SQUARE = '<path fill="#f00" d="M4 4h24v24H4z"/>'
 
@@ -47,6 +53,51 @@ def test_the_second_set_is_found_by_code_point_and_marks_choose(tmp_path: Path) 
         mark: [icon.source for _, icon in choose([concept("pear", mark)], first, second)] for mark in ("", "~", "+")
     }
     assert sources == {"": ["one", "two"], "~": ["two", "one"], "+": ["one"]}
+
+
+DISC = '<path fill="#fabc3d" d="M24 47.998c13.255 0 24-10.745 24-24"/>'
+
+
+def of_set(name: str, origin: str, tints: tuple[str, ...] = ()) -> Concept:
+    return Concept(name, "", (name,), "food", "any", "tiny", "front", origin, tints)
+
+
+def test_a_concept_may_take_its_drawing_from_another_set(tmp_path: Path) -> None:
+    first, second = icons(tmp_path, "one", {}), icons(tmp_path, "two", {})
+    flat = icons(tmp_path, "flat", {"tower": ""})
+    (tmp_path / "food").mkdir()
+    (tmp_path / "food" / "pear.svg").write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{SQUARE}</svg>'
+    )
+    others: dict[str, IconSet | Clipart] = {"flat": flat, "clipart": Clipart(tmp_path)}
+    concepts = [of_set("dam", "flat:tower"), of_set("pear", "clipart:food/pear")]
+    assert [(entry.name, icon.source) for entry, icon in choose(concepts, first, second, others)] == [
+        ("dam", "flat"),
+        ("pear", "clipart"),
+    ]
+    with pytest.raises(BuildFailed, match="No drawing of this name: fig, plum"):
+        choose([of_set("fig", "flat:fig"), of_set("plum", "clipart:food/plum")], first, second, others)
+
+
+def test_the_disc_that_an_icon_lies_on_is_taken_off_and_must_be_there(tmp_path: Path) -> None:
+    first, second = icons(tmp_path, "one", {}), icons(tmp_path, "two", {})
+    (tmp_path / "kameleon").mkdir()
+    bodies = {"kit": f'<g fill="none">{DISC}{SQUARE}</g>', "bare": f'<g fill="none">{SQUARE}</g>'}
+    data = {"width": 48, "icons": {name: {"body": body} for name, body in bodies.items()}}
+    (tmp_path / "kameleon" / "icons.json").write_text(json.dumps(data))
+    others: dict[str, IconSet | Clipart] = {"kameleon": IconSet("kameleon", tmp_path / "kameleon")}
+    ((_, icon),) = choose([of_set("kit", "kameleon:kit")], first, second, others)
+    assert icon.svg == f'<g fill="none">{SQUARE}</g>'
+    with pytest.raises(BuildFailed, match="kameleon:bare lies on no disc"):
+        choose([of_set("bare", "kameleon:bare")], first, second, others)
+
+
+def test_a_line_of_the_list_may_name_a_set_its_icon_and_colours() -> None:
+    (axe, dam) = read_concepts(
+        "[tool any small front]\nbattle-axe @game:axe[silver,brown] = battle axe, war axe\ndam @flat:dam"
+    )
+    assert (axe.origin, axe.tints, axe.words) == ("game:axe", ("silver", "brown"), ("battle axe", "war axe"))
+    assert (dam.origin, dam.tints, dam.words) == ("flat:dam", (), ("dam",))
 
 
 def test_a_concept_whose_drawings_are_all_unusable_fails_the_build() -> None:
@@ -165,3 +216,45 @@ def test_a_drawing_of_our_own_has_a_square_root(tmp_path: Path) -> None:
     table = own_icon("table")
     assert table is not None
     assert np.any(normalise.by_resvg(table.svg, (0, 0, table.side, table.side), 32))
+
+
+def test_notice_credits_every_source_of_attribution_with_its_licence() -> None:
+    text = notice()
+    for source in (*ICONS.values(), *CHARACTERS, PHOTOGRAPHS):
+        assert source.title in text
+        assert source.copyright in text
+    assert "https://creativecommons.org/licenses/by/4.0/" in text
+    assert "https://creativecommons.org/licenses/by/3.0/" in text
+
+
+def test_notice_credits_every_set_of_the_reference_task() -> None:
+    for source in json.loads((Path(limner.__file__).parent / "evaluation/characters/meta.json").read_text())["sources"]:
+        assert source["work"] in notice()
+        assert source["by"] in notice()
+
+
+def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    source = Source("T", "t", "1", "npm", "MIT", "C", "H", "U", files={"icons.json": "0" * 64})
+    (tmp_path / "icons.json").write_text("{}")
+    with pytest.raises(BuildFailed, match=r"t 1: icons\.json is not the file that was pinned"):
+        check(source, tmp_path)
+
+
+def test_a_debian_package_is_unpacked_by_its_format(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:xz") as package:
+        entry = tarfile.TarInfo("usr/share/pear.svg")
+        entry.size = 3
+        package.addfile(entry, io.BytesIO(b"abc"))
+
+    def member(name: str, content: bytes) -> bytes:
+        header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+        return header + content + b"\n" * (len(content) % 2)
+
+    archive = b"!<arch>\n" + member("debian-binary", b"2.0") + member("data.tar.xz", inner.getvalue())
+    (tmp_path / "pear_1_all.deb").write_bytes(archive)
+    source = Source(
+        "T", "pear", "1", "Debian", "CC-PDDC", "C", "H", "U",
+        files={"pear_1_all.deb": hashlib.sha256(archive).hexdigest()},
+    )  # fmt: skip
+    assert (fetch_debian(source, tmp_path) / "usr/share/pear.svg").read_text() == "abc"

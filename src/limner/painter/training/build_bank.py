@@ -1,123 +1,53 @@
-"""Builds the bank of drawings from packages of the npm registry, the same bytes every time.
+"""Builds the bank of drawings from packages of npm and Debian, the same bytes every time.
 
     python -m limner.painter.training.build_bank [--packages FOLDER] [--out FOLDER]
 
-The packages are fetched by name and version with `npm pack` unless FOLDER already holds them; what is used of them is
-pinned by checksum. Which concepts there are, and every fact that cannot be measured, is in concepts.txt. NOTICE is
-written from the same table of sources.
+The packages are fetched by name and version with `npm pack` and `apt-get download` unless FOLDER already holds them;
+what is used of them is pinned by checksum. Which concepts there are, and every fact that cannot be measured, is in
+concepts.txt. NOTICE is written from the same table of sources.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import lzma
-import re
-import subprocess
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from limner.painter.bank import DEFAULT, FILES, FORMAT
 from limner.painter.bodies import ROWS
 from limner.painter.folder import described
 from limner.painter.recolour import body, nearest_colour
 from limner.painter.training import normalise
-from limner.painter.training.lexicon import CONCEPTS, BuildFailed, Concept, code, lexicon, read_concepts
-from limner.painter.training.sources import DRAWINGS, KEYWORDS, OWN, Source, notice
+from limner.painter.training.icons import Clipart, Icon, IconSet, other_icon, own_icon
+from limner.painter.training.lexicon import CONCEPTS, BuildFailed, Concept, lexicon, read_concepts
+from limner.painter.training.packages import fetch, fetch_debian
+from limner.painter.training.sources import CLIPART, DRAWINGS, ICONS, KEYWORDS, OWN, notice
 
 VERSION = "1"
 NOTICE = Path(__file__).parents[4] / "NOTICE"
-OWN_DRAWINGS = Path(__file__).with_name("drawings")
 PER_BLOCK = 50
 AGREE = 2.0  # grey levels, mean over the picture, that Skia and resvg may differ by
 
 
-def fetch(source: Source, folder: Path) -> Path:
-    """The folder of an unpacked package, fetched first if need be, its pinned files checked.
-
-    Raises:
-        BuildFailed: it cannot be fetched, or a pinned file has another checksum.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{source.package.removeprefix('@').replace('/', '-')}-{source.version}.tgz"
-    if not archive.exists():
-        command = ["npm", "pack", f"{source.package}@{source.version}", "--pack-destination", str(folder)]
-        try:
-            subprocess.run(command, check=True, capture_output=True)  # noqa: S603  fixed arguments
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise BuildFailed(
-                f"{' '.join(command[:3])} failed; is npm installed and its registry reachable?"
-            ) from error
-    unpacked = folder / archive.stem
-    if not unpacked.exists():
-        with tarfile.open(archive) as package:
-            package.extractall(unpacked, filter="data")
-    for name, checksum in source.files.items():
-        if hashlib.sha256((unpacked / "package" / name).read_bytes()).hexdigest() != checksum:
-            raise BuildFailed(f"{source.package} {source.version}: {name} is not the file that was pinned.")
-    return unpacked / "package"
-
-
-class Icon(NamedTuple):
-    """A drawing as its set has it."""
-
-    source: str  # key of the set
-    name: str  # in the set
-    svg: str  # the elements inside its root
-    side: float  # of its view box, which is square with a corner at (0, 0)
-
-
-class IconSet:
-    """The icons of one package, by name and by code point."""
-
-    def __init__(self, key: str, folder: Path) -> None:
-        data = json.loads((folder / "icons.json").read_text())
-        self._key = key
-        self._side = data.get("width", 16)
-        self._icons: dict[str, dict[str, Any]] = data["icons"]
-        self._parents = {name: alias["parent"] for name, alias in data.get("aliases", {}).items()}
-        characters: dict[str, str] = json.loads((folder / "chars.json").read_text())
-        self.by_code = {code(point): name for point, name in characters.items()}
-        self.codes = {name: point for point, name in sorted(self.by_code.items(), reverse=True)}
-
-    def icon(self, name: str) -> Icon | None:
-        """The icon of that name, None where there is none."""
-        found = self._icons.get(name) or self._icons.get(self._parents.get(name, ""))
-        if found is None:
-            return None
-        side = max(found.get("width", self._side), found.get("height", self._side))
-        return Icon(self._key, name, found["body"], float(side))
-
-
-def own_icon(name: str, folder: Path = OWN_DRAWINGS) -> Icon | None:
-    """A drawing of Limner's own, NAME.svg, None where there is none.
-
-    Raises:
-        BuildFailed: its root is not as all of them are: a square view box with a corner at (0, 0).
-    """
-    try:
-        text = (folder / f"{name}.svg").read_text()
-    except OSError:
-        return None
-    match = re.fullmatch(r'<svg xmlns="[^"]+" viewBox="0 0 (\d+) \1">(.*)</svg>\s*', text, re.DOTALL)
-    if match is None:
-        raise BuildFailed(f"{name}.svg has no plain square root element.")
-    return Icon("limner", name, re.sub(r">\s+<", "><", match[2].strip()), float(match[1]))
-
-
-def choose(concepts: Sequence[Concept], first: IconSet, second: IconSet) -> list[tuple[Concept, Icon]]:
+def choose(
+    concepts: Sequence[Concept], first: IconSet, second: IconSet, others: Mapping[str, IconSet | Clipart] | None = None
+) -> list[tuple[Concept, Icon]]:
     """Every concept with each of its drawings, the main one first.
 
     Raises:
-        BuildFailed: a concept is not in the set that its mark asks for; all such names are listed.
+        BuildFailed: a concept is not in the set that its mark or its origin asks for; all such names are listed.
     """
     chosen: list[tuple[Concept, Icon]] = []
     missing = []
     for concept in concepts:
+        if concept.origin:
+            chosen += [(concept, icon) for icon in [other_icon(concept, others or {})] if icon]
+            missing += [concept.name] if not chosen or chosen[-1][0] is not concept else []
+            continue
         twin = second.by_code.get(first.codes.get(concept.name, ""), concept.name)
         one, other, own = first.icon(concept.name), second.icon(twin), own_icon(concept.name)
         options = {"": [one, other], "~": [other, one], "+": [one], "-": [other], "*": [own]}[concept.mark]
@@ -209,17 +139,19 @@ def build(packages: Path, out: Path, notice_path: Path | None = NOTICE) -> list[
     concepts = read_concepts(CONCEPTS.read_text())
     first, second = (IconSet(key, fetch(source, packages)) for key, source in DRAWINGS.items())
     emojibase = fetch(KEYWORDS, packages)
-    rows, dropped = drawing_rows(choose(concepts, first, second))
-    english, others = lexicon(concepts, second.codes | first.codes, emojibase)
+    clipart = Clipart(fetch_debian(CLIPART, packages) / "usr/share/openclipart/svg")
+    sets = {key: IconSet(key, fetch(source, packages)) for key, source in ICONS.items()}
+    rows, dropped = drawing_rows(choose(concepts, first, second, {**sets, "clipart": clipart}))
+    english, foreign = lexicon(concepts, second.codes | first.codes, emojibase)
     index, packed = pack(rows)
-    contents = (lines(index), packed, lines({"words": english}), squeezed(compact(others)))
+    contents = (lines(index), packed, lines({"words": english}), squeezed(compact(foreign)))
     out.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, content in zip(FILES, contents, strict=True):
         (out / name).write_bytes(content)
         files[name] = described(content)
     by_source = Counter(row["source"] for row in rows)
-    sources = DRAWINGS | {"limner": OWN, "emojibase": KEYWORDS}
+    sources = DRAWINGS | ICONS | {"clipart": CLIPART, "limner": OWN, "emojibase": KEYWORDS}
     meta = {
         "format": FORMAT, "version": VERSION, "concepts": len(concepts), "drawings": len(rows), "words": len(english),
         "by_source": dict(sorted(by_source.items())),

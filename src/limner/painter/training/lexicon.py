@@ -16,6 +16,9 @@ FOREIGN = Path(__file__).with_name("foreign.txt")
 LANGUAGES = ("zh", "es", "fr", "de", "ja")
 KINDS = (None, get_args(Surface), get_args(Size), get_args(Faces))  # what a section's four words may be; None is any
 
+LINE = re.compile(r"([-+~*]?)([a-z0-9-]+)(?: @([a-z]+:[^\s\[]+)(?:\[([a-z,]+)\])?)?(?: = (.+))?")
+SPOKEN = frozenset({"smiley", "gesture"})  # groups whose English labels are common in other senses: "a sad face"
+
 
 class BuildFailed(Exception):
     """The bank cannot be built as concepts.txt asks; the message names every entry at fault."""
@@ -32,6 +35,8 @@ class Concept:
     surface: str
     size: str
     faces: str
+    origin: str = ""  # "set:icon" of the drawing, where it is of one of the other sets
+    tints: tuple[str, ...] = ()  # colours of a silhouette's parts, the largest part's first
 
 
 def read_concepts(text: str) -> list[Concept]:
@@ -48,15 +53,16 @@ def read_concepts(text: str) -> list[Concept]:
             section = tuple(match[1].split())
             if len(section) != 4 or any(kind and word not in kind for word, kind in zip(section, KINDS, strict=True)):
                 raise BuildFailed(f"concepts.txt line {number}: a section is [group surface size faces], not {line}.")
-        elif match := re.fullmatch(r"([-+~*]?)([a-z0-9-]+)(?: = (.+))?", line):
-            mark, name, rest = match.groups()
+        elif match := LINE.fullmatch(line):
+            mark, name, origin, tints, rest = match.groups()
             if name in found or len(section) != 4:
                 raise BuildFailed(f"concepts.txt line {number}: {name} comes twice, or before the first section.")
             words = tuple(word.strip() for word in (rest or name.replace("-", " ")).split(","))
             for word in words:
                 if owner.setdefault(normal(word), name) != name:
                     raise BuildFailed(f"concepts.txt line {number}: {word!r} names {owner[normal(word)]} and {name}.")
-            found[name] = Concept(name, mark, words, *section)
+            colours = tuple(tints.split(",")) if tints else ()
+            found[name] = Concept(name, mark, words, *section, origin or "", colours)
         elif line:
             raise BuildFailed(f"concepts.txt line {number} cannot be read: {line}")
     return list(found.values())
@@ -79,7 +85,8 @@ def lexicon(
     english = {normal(word): concept.name for concept in concepts for word in concept.words}
     by_code = {codes[concept.name]: concept for concept in concepts if concept.name in codes}
     for label, _, concept in labelled(emojibase, "en", by_code):
-        english.setdefault(normal(label), concept.name)
+        if concept.group not in SPOKEN:
+            english.setdefault(normal(label), concept.name)
     everyday = read_foreign(FOREIGN.read_text(), {concept.name for concept in concepts})
     others = {}
     for language in LANGUAGES:

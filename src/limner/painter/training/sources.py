@@ -1,4 +1,4 @@
-"""Where the drawings, the keywords and the text encoder come from, under which licence; NOTICE is written from this."""
+"""Whose work ships with Limner, under which licence; NOTICE is written from this."""
 
 from __future__ import annotations
 
@@ -55,6 +55,54 @@ DRAWINGS = {
         },
     ),
 }
+ICONS = {
+    "flat": Source(
+        title="Flat Color Icons",
+        package="@iconify-json/flat-color-icons",
+        version="1.2.3",
+        registry="npm",
+        licence="MIT",
+        copyright="Copyright (c) Icons8",
+        home="https://github.com/icons8/flat-color-icons",
+        used_for="drawings of the bank, in plain form and recoloured",
+        files={"icons.json": "12c081f1d8870c11b82db6be5e494bdc4b30b1bbf4f5010217a29f42147eddc3"},
+    ),
+    "kameleon": Source(
+        title="Streamline Kameleon Color",
+        package="@iconify-json/streamline-kameleon-color",
+        version="1.2.2",
+        registry="npm",
+        licence="CC-BY-4.0",
+        copyright="Copyright Streamline",
+        home="https://github.com/webalys-hq/streamline-vectors",
+        used_for="drawings of the bank, taken from their coloured discs, in plain form and recoloured",
+        files={"icons.json": "f348df85668276969c44d1275eea0b28befdb7edb7de15f0a82b33bfbcf46b38"},
+    ),
+    "game": Source(
+        title="Game Icons",
+        package="@iconify-json/game-icons",
+        version="1.2.4",
+        registry="npm",
+        licence="CC-BY-3.0",
+        copyright="Copyright Lorc, Delapouite, Skoll and the other contributors of game-icons.net",
+        home="https://github.com/game-icons/icons",
+        used_for="drawings of the bank, outlined, coloured part by part, and recoloured",
+        files={"icons.json": "b948029964d549d0ae3b17afead9c9d6f019ddcbdc34f52cb915dc460575c4cd"},
+    ),
+}
+CLIPART = Source(
+    title="Open Clip Art Library",
+    package="openclipart-svg",
+    version="1:0.18+dfsg-19",
+    registry="Debian",
+    licence="CC-PDDC",
+    copyright="By the contributors of the Open Clip Art Library",
+    home="https://openclipart.org",
+    used_for="drawings of the bank, cropped, in plain form and recoloured",
+    files={
+        "openclipart-svg_1%3a0.18+dfsg-19_all.deb": "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5"
+    },
+)
 OWN = Source(
     title="Limner's own drawings",
     package="limner",
@@ -97,8 +145,54 @@ TEXT_ENCODER = Source(
         "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     },
 )
+PHOTOGRAPHS = Source(
+    title="MediaPipe Selfie Segmentation",
+    package="@mediapipe/selfie_segmentation",
+    version="0.1.1675465747",
+    registry="npm",
+    licence="Apache-2.0",
+    copyright="Copyright The MediaPipe Authors",
+    home="https://github.com/google-ai-edge/mediapipe",
+    used_for="the networks that cut subjects out of references: one converted to ONNX, the other trained on from it",
+    files={"selfie_segmentation.tflite": "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27"},
+)
+JUDGED = "characters of the evaluation's reference task, their colours left open"
+CHARACTERS = (
+    Source(
+        "ToonHead", "@dicebear/toon-head", "9.4.3", "npm", "CC-BY-4.0", "Copyright Johan Melin",
+        "https://www.figma.com/community/file/1589627891082866389", JUDGED,
+    ),
+    Source(
+        "Avatar Illustration System", "@dicebear/micah", "9.4.3", "npm", "CC-BY-4.0", "Copyright Micah Lanier",
+        "https://www.figma.com/community/file/829741575478342595", JUDGED,
+    ),
+    Source(
+        "Miniavs", "@dicebear/miniavs", "9.4.3", "npm", "CC-BY-4.0", "Copyright Webpixels",
+        "https://www.figma.com/community/file/923211396597067458", JUDGED,
+    ),
+    Source(
+        "Big Heads", "@bigheads/core", "0.3.3", "npm", "MIT", "Copyright (c) 2020 Robert Broersma",
+        "https://github.com/RobertBroersma/bigheads", JUDGED,
+    ),
+    Source(
+        "Noto Emoji (2017)", "@iconify-json/noto-v1", "1.2.5", "npm", "Apache-2.0", "Copyright Google LLC",
+        "https://github.com/googlefonts/noto-emoji", "things of the evaluation's reference task",
+    ),
+)  # fmt: skip
+LEARNED_FROM = """\
+Networks also learned from drawings of which nothing ships: Fluent Emoji in gradients and 3D (MIT, Microsoft
+Corporation; the latter by way of @lobehub/fluent-emoji-3d), Twemoji (CC-BY-4.0, Twitter, Inc and other contributors),
+EmojiOne 2 (CC-BY-4.0, Emoji One), FxEmoji (Apache-2.0, Mozilla Foundation), facesjs (Apache-2.0, ZenGM), and by way
+of DiceBear: Open Peeps by Pablo Stanley, Lorelei by Lisa Wischofsky, Notionists by Zoish, Pixel Art by DiceBear
+(CC0-1.0), Adventurer by Lisa Wischofsky, Personas by Draftbit, Custom Avatar by Ashley Seo (CC-BY-4.0)."""
 
-TEXTS = {"MIT": "the MIT licence, below", "Apache-2.0": "the Apache License, Version 2.0, whose text is in LICENSE"}
+TEXTS = {
+    "MIT": "the MIT licence, below",
+    "Apache-2.0": "the Apache License, Version 2.0, whose text is in LICENSE",
+    "CC-BY-4.0": "the Creative Commons Attribution 4.0 licence, https://creativecommons.org/licenses/by/4.0/",
+    "CC-BY-3.0": "the Creative Commons Attribution 3.0 licence, https://creativecommons.org/licenses/by/3.0/",
+    "CC-PDDC": "the Creative Commons Public Domain Dedication, https://creativecommons.org/licenses/publicdomain/",
+}
 MIT = """\
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
 documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
@@ -116,7 +210,7 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 
 def notice() -> str:
     """The text of NOTICE."""
-    sources = [*DRAWINGS.values(), KEYWORDS, TEXT_ENCODER]
+    sources = [*DRAWINGS.values(), *ICONS.values(), CLIPART, KEYWORDS, TEXT_ENCODER, PHOTOGRAPHS, *CHARACTERS]
     parts = [
         "Limner",
         "Limner is licensed under the Apache License, Version 2.0 (LICENSE). It carries work of others, changed:",
@@ -125,6 +219,7 @@ def notice() -> str:
         where = f"{source.home}, by way of {source.registry}'s {source.package} {source.version}"
         text = TEXTS[source.licence]
         parts.append(f"{source.title}\n{source.copyright}\nUnder {text}.\n{where}.\nUsed for: {source.used_for}.")
+    parts.append(LEARNED_FROM)
     holders = "\n".join(source.copyright for source in sources if source.licence == "MIT")
     parts.append(f"The MIT licence\n\n{holders}\n\n{MIT}")
     return "\n\n".join(parts) + "\n"
