@@ -16,7 +16,7 @@ from limner.painter.fullsize import BLOCKS
 from limner.painter.scene import Person, Scene, Thing
 from limner.painter.training.styles import PAINTERS, Parts, paint, parts
 
-TEXTURED = ("storybook", "watercolor", "vivid", "medieval", "clay", "papercut")
+TEXTURED = ("storybook", "watercolor", "medieval", "clay", "papercut")
 
 
 def draft(*items: Person | Thing, place: str = "park") -> Draft:

@@ -101,7 +101,7 @@ def curtains(s: Sheet, x: float, y: float, w: float, h: float, colour: str, foot
 
 
 def sunlight(s: Sheet, x: float, w: float, h: float, sill: float, floor: float, lean: float) -> None:
-    """What falls in through a window w by h centred at x: a shaft over the room and a patch on the floor."""
+    """What falls in through a window w by h centred at x: a shaft and a patch on the floor, behind who stands in it."""
     ink, end = s.sky.hour.glow, 990.0
     strength = (0.5 if s.sky.clear else 0.2) * (0.5 if s.sky.hour.stars else 1.0)
 
@@ -118,10 +118,8 @@ def sunlight(s: Sheet, x: float, w: float, h: float, sill: float, floor: float, 
     ]
     patch = "".join(f"M{edge(a, top)}L{edge(b, top)}L{edge(b, foot)}L{edge(a, foot)}Z" for a, b, top, foot in panes)
     s.path(patch, ink, f'fill-opacity="{strength * 0.7:.2f}"')
-    s.parts = s.front
     paint = s.fade((0, ink, strength * 0.5), (1, ink, 0.0))
     s.path(f"M{edge(0, sill)}L{edge(1, sill)}L{edge(1, end)}L{edge(0, end)}Z", paint)
-    s.parts = s.body
     s.sun = (round(x / s.w, 4), round((sill - h / 2) / 1000, 4))
 
 
