@@ -197,7 +197,7 @@ def test_pictures_of_one_call_share_the_cutting_out_and_another_call_does_not(
 ) -> None:
     cut: list[int] = []
     real = pipelines.painter.cut_out
-    monkeypatch.setattr(pipelines.painter, "cut_out", lambda picture: (cut.append(id(picture)), real(picture))[1])
+    monkeypatch.setattr(pipelines.painter, "cut_out", lambda picture, m: (cut.append(id(picture)), real(picture, m))[1])
     blue, red = (character(),), (character((220, 30, 30)),)
     first, second = (painter.encode(asked(scene=SCENE, seed=seed, references=blue)) for seed in (1, 2))
     other = painter.encode(asked(scene=SCENE, seed=1, references=red))
@@ -254,7 +254,7 @@ def test_an_unknown_style_is_refused_with_the_names_of_all(painter: PainterPipel
 
 def test_pixel_art_has_crisp_blocks_at_full_size(painter: PainterPipeline) -> None:
     picture = paint(painter, asked(style="pixel", width=1024, height=1024))
-    assert np.ptp(picture.reshape(64, 16, 64, 16, 3), axis=(1, 3)).max() == 0
+    assert np.ptp(picture.reshape(128, 8, 128, 8, 3), axis=(1, 3)).max() == 0
     assert picture.std() > 10
 
 
@@ -307,8 +307,9 @@ def test_the_number_of_threads_reaches_every_network(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("limner.painter.words.Network", Counted)
     monkeypatch.setattr("limner.pipelines.painter.Network", Counted)
+    monkeypatch.setattr("limner.painter.fullsize.Network", Counted)
     PainterPipeline.load(threads=1)
-    assert asked == [1, 1]
+    assert asked == [1, 1, 1]
 
 
 def test_what_waits_for_its_turn_is_small(painter: PainterPipeline) -> None:

@@ -128,26 +128,29 @@ _INSTRUCTION = (
 
 
 def expand(prompt: str) -> str:
-    """`prompt` in its own words, followed by what it leaves open of place, light and composition.
+    """`prompt` in its own words, followed by what it leaves open of place, hour, weather and view.
 
-    A pure function of the prompt. It knows English: a prompt with letters or small words of another language comes
-    back as it is, because what it says of place and light would not be noticed. Colours, counts and styles are never
-    added.
+    A pure function of the prompt. All that is added are words that the planner draws by. It knows English: a prompt
+    with letters or small words of another language comes back as it is, because what it says of place and light would
+    not be noticed. Colours, counts and styles are never added.
     """
-    words = _words(prompt)
+    words = _words(_IN_CLOTHES.sub(" ", prompt.lower()))
     if not words or words & _OTHER_LANGUAGES or any(letter.isalpha() and not letter.isascii() for letter in prompt):
         return prompt
     choice = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8])
     additions = []
     if not words & _PLACE_GIVEN:
-        place = next((place for subjects, place in _PLACES if words & subjects), None)
+        open_places = _PLACES if not words & _PREPOSITIONS else _ROOMS
+        place = next((place for subjects, place in open_places if words & subjects), None)
         if place is not None:
             additions.append(place)
             words |= _words(place)
     if not words & _LIGHT_GIVEN:
-        additions.append(_LIGHTS[choice % len(_LIGHTS)])
+        lights = _LIGHTS_INDOORS if words & _INDOORS else _LIGHTS
+        additions.append(lights[choice % len(lights)])
     if not words & _COMPOSITION_GIVEN:
-        additions.append(_COMPOSITIONS[choice // len(_LIGHTS) % len(_COMPOSITIONS)])
+        view = _VIEWS[choice // 8 % len(_VIEWS)]
+        additions += [view] if view else []
     if not additions:
         return prompt
     said = prompt.rstrip()
@@ -173,10 +176,17 @@ _OTHER_LANGUAGES = _set("""
 _PLAIN = _set("""
     no without plain simple minimal isolated background backdrop transparent icon logo sticker pattern silhouette""")
 
-# Prepositions stand here too: "on a table" or "in a red dress" says enough of where.
+# "In a red dress" says nothing of where, but "in a boat" does; on a sofa one is in a room all the same.
+_IN_CLOTHES = re.compile(
+    r"\b(?:in|wearing) (?:(?:a|an|the|his|her|their|my) )?(?:[\w-]+ ){0,3}?(?:t-?shirts?|shirts?|dress(?:es)?|coats?|"
+    r"jackets?|suits?|hats?|caps?|sweaters?|hoodies?|robes?|armou?r|gowns?|uniforms?|scar(?:f|ves)|boots|glasses)\b"
+)
+_PREPOSITIONS = _set("""
+    in on at inside outside under beneath below near above over across through among against behind between
+    along around by amid upon""")
+
 _PLACE_GIVEN = _PLAIN | _set("""
-    in on at inside outside under beneath below beside near above over across through among against behind between
-    along around by amid indoors outdoors underwater upon
+    indoors outdoors underwater
     beach sea ocean shore coast island harbor harbour pier lake river pond waterfall forest wood jungle tree mountain
     hill valley cliff canyon cave volcano city town village street road bridge building skyscraper castle palace tower
     house home room bedroom bathroom kitchen library school office shop cafe restaurant market station airport desert
@@ -195,20 +205,30 @@ _COMPOSITION_GIVEN = _set("""
     symmetrical symmetry composition composed framing framed macro isometric overhead aerial shot zoomed crop cropped
     profile silhouette pattern icon logo sticker""")
 
+_ROOMS: tuple[tuple[frozenset[str], str], ...] = (
+    (_set("sofa couch bed armchair pillow rug crib television"), "in a cosy living room"),
+    (_set("cake bread pizza soup pie chef cook pan pancake teapot plate stove fridge sandwich"), "in a bright kitchen"),
+    (_set("book bookshelf librarian desk"), "in a quiet library"),
+)
 _PLACES: tuple[tuple[frozenset[str], str], ...] = (
     (_set("fish whale shark octopus dolphin jellyfish squid coral submarine mermaid diver seahorse"), "under water"),
     (_set("rocket astronaut alien ufo spaceship satellite comet"), "in outer space"),
     (_set("penguin snowman reindeer sled sleigh igloo skier"), "in the snow"),
     (_set("camel cactus scorpion"), "in the desert"),
+    (_set("dragon castle knight king queen wizard eagle climber goat hiker"), "in the mountains"),
     (_set("fox deer bear owl wolf squirrel hedgehog rabbit raccoon mushroom boar moose badger"), "in a quiet forest"),
-    (_set("cow pig sheep goat horse hen chicken rooster duck tractor farmer lamb donkey"), "on a farm"),
-    (_set("crab seagull surfer surfboard sandcastle seashell"), "on a beach"),
-    (_set("eagle climber"), "in the mountains"),
+    (_set("cow pig sheep horse hen chicken rooster duck tractor farmer lamb donkey"), "on a farm"),
+    (_set("crab seagull surfer surfboard sandcastle seashell sailboat sailor ship pirate"), "on a beach"),
     (_set("car bus taxi bicycle motorcycle scooter truck tram policeman"), "on a city street"),
-    (_set("cake bread pizza soup pie chef cook pan pancake"), "in a kitchen"),
-    (_set("book librarian"), "in a library"),
     (_set("singer dancer guitarist band violinist actor"), "on a stage"),
+    *_ROOMS,
     (_set("dog puppy girl boy woman man child kid baby butterfly"), "in a park"),
 )
-_LIGHTS = ("in soft morning light", "in warm afternoon light", "in gentle daylight")
-_COMPOSITIONS = ("a balanced composition", "a calm composition with depth", "a clear and lively composition")
+_INDOORS = _set("room kitchen library stage house home indoors bedroom cafe shop office interior")
+# Each says an hour, and some the weather too, in words that the planner knows.
+_LIGHTS = (
+    "in soft morning light", "on a sunny day under a clear sky", "in warm afternoon light", "at sunset",
+    "in the early morning with mist", "in gentle daylight", "at dusk in calm evening light",
+)  # fmt: skip
+_LIGHTS_INDOORS = ("in soft morning light", "in warm afternoon light", "in gentle daylight", "in cosy evening light")
+_VIEWS = ("", "", "a wide view", "")

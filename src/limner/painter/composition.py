@@ -128,8 +128,8 @@ def _room(count: int, ground: Ground, floats: bool) -> float:
 
 def _split(order: list[Group], stage: Stage, count: int) -> list[list[Group]]:
     """The order in `count` ranks, the nearest first; what is left or right of something stays in its rank."""
-    if count > 1 and any(stage.is_aside(g) for g in order):
-        return []
+    if count > 1 and any(stage.is_aside(g) or g.bust for g in order):
+        return []  # behind a bust, which is as near as can be, nothing would be seen
     families: list[list[Group]] = []
     for group in sorted(order, key=stage.links):
         kin = next((f for f in families if stage.anchor(group) in f), None)
@@ -225,6 +225,8 @@ def _feet(
 ) -> float:
     """The height in the picture at which a cluster stands; `low` leaves room for what hangs above."""
     group = cluster.root
+    if group.bust:
+        return 1.0
     if floats or group.home == "float":
         band = (LOWEST - EDGE) / ranks
         slack = max(0.0, band - cluster.top - cluster.sag)
@@ -244,7 +246,7 @@ def _feet(
 def _launch(clusters: list[Cluster], water: float, bank: Bank, rng: random.Random) -> None:
     """Move what swims from the ground to the water."""
     for cluster in clusters:
-        root, item = cluster.root, cluster.root.wish.item
+        root, item = cluster.root, cluster.root.wish.role or cluster.root.wish.item
         swims = isinstance(item, Thing) and bank[item.concept].surface == "water" and root.about != "marine"
         if swims and root.home == "ground" and root.concept not in SEABED:
             lift = root.y - max(water + rng.uniform(-0.03, 0.03), min(root.y, cluster.top + EDGE))

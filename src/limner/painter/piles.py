@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from limner.painter.bank import Bank
-from limner.painter.scene import Item, Person, Thing
+from limner.painter.scene import Item, Person, Reference, Thing
 
 Relation = Literal["on", "under", "above", "left", "right", "behind", "front", "beside", "inside", "holding"]
 Size = Literal["tiny", "small", "large", "huge"]
@@ -20,6 +20,7 @@ Size = Literal["tiny", "small", "large", "huge"]
 HEIGHTS = {"tiny": 0.16, "small": 0.22, "medium": 0.31, "large": 0.43, "huge": 0.55}
 PERSON = {"child": 0.46, "adult": 0.6, "elder": 0.57}
 REFERENCE = 0.6
+HEAD = 0.75  # width over height above which a person's cut-out is no whole figure
 SKY_THING = 0.3  # sun, moon and clouds
 SIZES: dict[str | None, float] = {None: 1.0, "tiny": 0.45, "small": 0.65, "large": 1.4, "huge": 1.75}
 SMALL_MAIN = 0.8  # a small hero is not lost in the picture
@@ -42,13 +43,19 @@ SEATS = {
 DECKS = {
     "sailboat": 0.16, "canoe": 0.3, "speedboat": 0.3, "motor-boat": 0.3, "ship": 0.5, "bicycle": 0.12, "sled": 0.3,
     "motorcycle": 0.2, "motor-scooter": 0.2, "kick-scooter": 0.15, "skateboard": 0.55, "bed": 0.45, "chair": 0.5,
-    "couch-and-lamp": 0.4, "table": 0.97,
+    "couch-and-lamp": 0.4, "table": 0.97, "desk": 0.97, "wooden-table": 0.97, "picnic-table": 0.95, "bookshelf": 0.97,
+    "refrigerator": 0.97, "stove": 0.97, "wardrobe": 0.97, "chest-of-drawers": 0.97, "washing-machine": 0.97,
+    "dishwasher": 0.97, "upright-piano": 0.97, "grand-piano": 0.6, "radiator": 0.97, "safe": 0.97, "ottoman": 0.85,
+    "rug": 0.5, "welcome-mat": 0.5, "yoga-mat": 0.55, "magic-carpet": 0.55, "pond": 0.55, "puddle": 0.55,
+    "raft": 0.3, "hammock": 0.4,
 }  # fmt: skip
 RIDDEN = 0.27  # where the feet of a rider are, unless `DECKS` says it
+SEATED = ("bench", "chair", "sofa", "couch", "throne", "stool")  # ends of the names of what people sit on
 MOUNTS = ("animal", "animal-head", "vehicle", "fantasy")
 BOATS = ("sailboat", "ship", "passenger-ship", "ferry")  # with a deck to stand on
 SCENERY = ("building", "structure", "nature", "plant", "sky")  # what is inside them is seen before them
 LIGHT = frozenset({"balloon", "kite", "bubbles", "carp-streamer"})  # hang in the air by themselves
+UNTURNED = frozenset({"shape", "clock", "paper"})  # groups that would be wrong in a mirror: signs, dials, letters
 CANOPIES = frozenset({"umbrella", "umbrella-with-rain-drops"})  # are held over one's head
 GARMENTS = frozenset(
     {
@@ -95,6 +102,8 @@ class Wish:
     relation: Relation | None = None
     other: int | None = None  # an index into the wishes
     looks: tuple[Item, ...] = ()  # the second, third, ... item, where they differ from the first
+    role: Item | None = None  # what a reference stands in for: as large as that, and like it in all but looks
+    bust: bool = False  # a reference that its picture's lower edge cut; it rises from this picture's
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +119,7 @@ class Group:
     about: str = ""  # the group of its drawing in the bank: "animal", "vehicle", ...
     concept: str = ""
     faces: int = 0  # -1 left, 1 right, 0 to the front, as it stands
+    bust: bool = False  # without legs: rises from the picture's lower edge where it would stand
     height: float = 0.0
     columns: int = 1
     row_step: float = 0.0  # from a row to the one behind it
@@ -120,7 +130,7 @@ class Group:
 
     @property
     def human(self) -> bool:
-        return not isinstance(self.wish.item, Thing)
+        return not isinstance(self.wish.role or self.wish.item, Thing)
 
     @property
     def rows(self) -> int:
@@ -266,6 +276,12 @@ def stage_of(
     for group in groups:
         if stage.is_piled(group) and group.wish.relation != "above":
             group.home = stage.root(group).home
+    for group in groups:
+        anchor = stage.anchor(group)
+        if anchor is not None and group.wish.relation in ("left", "right") and group.home != anchor.home:
+            for one in (group, anchor):  # side by side is not one in the air and one on the ground
+                if one.home == "air" and one.wish.relation != "above":
+                    one.home = "ground"
     return stage
 
 
@@ -286,14 +302,17 @@ def _anchors(wishes: Sequence[Wish]) -> tuple[int | None, ...]:
 def _group(
     index: int, wish: Wish, ground: Ground, rng: random.Random, bank: Bank, ratio_of: Callable[[Item], float]
 ) -> Group:  # fmt: skip
-    item = wish.item
-    ratio = max(ratio_of(i) for i in (item, *wish.looks))
+    item = wish.role or wish.item
+    ratio = max(ratio_of(i) for i in (wish.item, *wish.looks))
     flip = rng.random() < 0.5
     home: Literal["ground", "air", "float"] = "ground"
     about, concept, faces, height = "", "", 0, REFERENCE
     if isinstance(item, Thing):
         drawing = bank[item.concept]
         about, concept, faces = drawing.group, drawing.concept, FACES[drawing.faces] * (-1 if flip else 1)
+        flip = flip and about not in UNTURNED
+        if wish.role is not None:
+            faces = 0  # a reference looks wherever it looks
         height = (SKY_THING if about == "sky" else HEIGHTS[drawing.size]) * rng.uniform(0.94, 1.06)
         if drawing.surface == "air" or concept in LIGHT:
             home = "air"
@@ -305,9 +324,10 @@ def _group(
         home = "air"
     if ground.surface == "none" or (ground.surface in ("air", "water") and home == "air"):
         home = "float"
+    bust = wish.bust or (isinstance(wish.item, Reference) and isinstance(item, Person) and ratio > HEAD)
     # Wide drawings are measured by their width, or a snake would fill the picture; many of one are smaller.
     height *= min(1.0, (3 / (wish.count + 1.5)) ** 0.45) / max(1.0, ratio) ** 0.7
-    return Group(index, wish, ratio, height, home, flip, about, concept, faces)
+    return Group(index, wish, ratio, height, home, flip, about, concept, faces, bust)
 
 
 def fold(group: Group, stage: Stage) -> None:
@@ -377,6 +397,9 @@ def _pile(anchor: Group, cluster: Cluster, stage: Stage) -> None:
 
 def _mount(group: Group, anchor: Group, count: int) -> None:
     """Make a group small enough for what it is on, which it shares with `count - 1` others."""
+    if group.bust and group.human and anchor.about in MOUNTS:
+        group.shrink(0.62 * anchor.width / count, 0.75 * anchor.tall)
+        return
     if group.human and anchor.about in MOUNTS:
         group.shrink(1.2 * anchor.width / count, (1.35 if anchor.about == "vehicle" else 1.05) * anchor.tall)
     elif group.about == "clothes" and anchor.about != "clothes":
@@ -386,11 +409,13 @@ def _mount(group: Group, anchor: Group, count: int) -> None:
 
 
 def _is_seat(anchor: Group) -> bool:
-    return anchor.about == "furniture" or anchor.concept == "bench"
+    return anchor.about == "furniture" or anchor.concept.endswith(SEATED)
 
 
 def _seat(group: Group, anchor: Group) -> float:
     """How high over the anchor's feet a group on it stands, as a part of the anchor's height."""
+    if group.bust and group.human and anchor.about in MOUNTS:
+        return 0.45  # its lower edge is behind the mount's body
     if group.human and anchor.about in MOUNTS:
         return DECKS.get(anchor.concept, RIDDEN)
     if isinstance(group.wish.item, Person) and _is_seat(anchor):
@@ -448,7 +473,7 @@ def items(group: Group, stage: Stage, rng: random.Random) -> list[tuple[float, I
         }
         place["y"] = min(max(place["height"], place["y"]), 1.0)  # whatever was piled up, it is in the picture
         item = wish.looks[k - 1] if 0 < k <= len(wish.looks) else wish.item
-        facing = rng.random() < 0.5 if isinstance(item, Person) else flip
+        facing = rng.random() < 0.5 if isinstance(item, Person) else flip and not isinstance(item, Reference)
         result.append((place["y"] + group.depth, item.model_copy(update=place | {"flip": facing})))
     return result
 

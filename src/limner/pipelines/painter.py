@@ -17,7 +17,7 @@ from limner.engine.core import SEEDS, Batch, Encoded, Float32, Key, Request, UIn
 from limner.errors import InvalidRequest
 from limner.painter import fullsize
 from limner.painter.bank import Bank
-from limner.painter.cutout import cut_out
+from limner.painter.cutout import Cutout, cut_out
 from limner.painter.denoiser import (
     PATCH,
     REFERENCE_SIDE,
@@ -31,7 +31,10 @@ from limner.painter.denoiser import (
     rotary,
 )
 from limner.painter.draft import Draft, compose, sprite
+from limner.painter.fullsize import FullSize
+from limner.painter.matting import Matting
 from limner.painter.planner import MOST_REFERENCES, ParsingPlanner, Planner
+from limner.painter.planner.reader import Reader
 from limner.painter.scene import Reference, Scene, Style, Thing
 from limner.painter.words import Words
 from limner.runtime.openvino import Network
@@ -56,17 +59,28 @@ class PainterPipeline:
     name = "painter"
     max_batch = 1
 
-    def __init__(self, planner: Planner, bank: Bank, words: Words, denoiser: Network, fingerprint: str) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        bank: Bank,
+        words: Words,
+        denoiser: Network,
+        matting: Matting,
+        full_size: FullSize,
+        fingerprint: str,
+    ) -> None:
         self.fingerprint = fingerprint
         self._planner = planner
         self._bank = bank
         self._words = words
         self._denoiser = denoiser
-        self._cut: tuple[tuple[UInt8, ...], tuple[UInt8, ...]] = ((), ())
+        self._matting = matting
+        self._full_size = full_size
+        self._cut: tuple[tuple[UInt8, ...], tuple[Cutout, ...]] = ((), ())
 
     @classmethod
     def load(cls, weights: Path = WEIGHTS, threads: int = 0) -> PainterPipeline:
-        """Load bank, text encoder and denoiser, the networks for so many CPU threads, 0 for all cores.
+        """Load bank, text encoder, planner and denoiser, the networks for so many CPU threads, 0 for all cores.
 
         Raises:
             ModelUnusable: a file is missing, corrupt or of another format.
@@ -75,11 +89,15 @@ class PainterPipeline:
         with ThreadPoolExecutor() as pool:  # the networks take longest, and OpenVINO lets go of the interpreter
             compiled = pool.submit(Network, network, precision="bf16", threads=threads)
             encoder = pool.submit(Words.load, threads=threads)
-            bank = Bank.load()
-        denoiser, words = compiled.result(), encoder.result()
-        parts = json.dumps([meta, dict(bank.meta), dict(words.meta)], sort_keys=True)
+            enlarger = pool.submit(FullSize.load, threads=threads)
+            reading = pool.submit(Reader.load, threads=threads)
+            bank, matting = Bank.load(), Matting(threads=threads)
+        denoiser, words, reader = compiled.result(), encoder.result(), reading.result()
+        full_size = enlarger.result()
+        learned = (bank.meta, words.meta, reader.meta, matting.meta, full_size.meta)
+        parts = json.dumps([meta, *map(dict, learned)], sort_keys=True)
         fingerprint = hashlib.sha256(parts.encode()).hexdigest()[:16]
-        return cls(ParsingPlanner(bank, words), bank, words, denoiser, fingerprint)
+        return cls(ParsingPlanner(bank, words, reader), bank, words, denoiser, matting, full_size, fingerprint)
 
     def encode(self, request: Request) -> Encoded:
         """Plan and draft the scene.
@@ -92,9 +110,15 @@ class PainterPipeline:
             raise InvalidRequest(f"There is no style {request.style!r}. Choose one of {', '.join(STYLES)}.")
         if len(request.references) > MOST_REFERENCES:
             raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
-        cutouts = self._cutouts(request.references)
+        found = self._found(request.references)
+        cutouts = self.cutouts(request.references)
         aspect = request.width / request.height
-        scene, notes = self._scene(request, aspect, cutouts)
+        scene, notes = self._scene(request, aspect, found)
+        notes += tuple(
+            f"No subject stands out in reference {index}: the whole picture is shown, as a card."
+            for index, cutout in enumerate(found)
+            if cutout.how == "card"
+        )
         draft = compose(scene, aspect, self._bank, cutouts)
         rows, cols = grid(request.width, request.height)
         native = draft.draw(cols * PATCH, rows * PATCH)
@@ -130,26 +154,39 @@ class PainterPipeline:
         return np.concatenate([self._denoiser({"x": x[None], "t": t[None], **known}) for x, t, known in rows])
 
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
-        """The native picture at full size, (height, width, 3); a style of blocks keeps them crisp."""
+        """The native picture at full size, (height, width, 3)."""
         drafted: Drafted = encoded.detail
-        block = fullsize.BLOCKS.get(drafted.scene.style)
-        if block is not None and request.style_weight > 0.5:
-            return fullsize.blocks(x, request.width, request.height, block)
-        guide = drafted.draft.draw(request.width, request.height)
-        return fullsize.widen(x, guide, trust=1 - drafted.strength)
+        style, (width, height) = drafted.scene.style, (request.width, request.height)
+        if style in fullsize.BLOCKS and request.style_weight > 0.5:
+            return fullsize.blocks(x, width, height, fullsize.BLOCKS[style])
+        guide = drafted.draft.draw(width, height)
+        if style in fullsize.FILTERED:
+            return fullsize.widen(x, guide, trust=1 - drafted.strength)
+        # Neither the latent's noise nor what is hidden has this key.
+        paper = fullsize.texture(style, width, height, request.seed + 2 * SEEDS)
+        return self._full_size(x, guide, encoded.conditioning["style"], drafted.strength, paper)
 
-    def _cutouts(self, references: tuple[UInt8, ...]) -> tuple[UInt8, ...]:
+    def cutouts(self, references: tuple[UInt8, ...]) -> tuple[UInt8, ...]:
+        """The references' subjects as they are drawn, each (H, W, 4) uint8 with straight alpha.
+
+        Raises:
+            ReferenceRefused: a reference shows nothing.
+        """
+        return tuple(cutout.pixels for cutout in self._found(references))
+
+    def _found(self, references: tuple[UInt8, ...]) -> tuple[Cutout, ...]:
         """The subjects, cut out once for all pictures of a call, which share their references."""
         if references is not self._cut[0]:
-            self._cut = (references, tuple(cut_out(reference).pixels for reference in references))
+            self._cut = (references, tuple(cut_out(reference, self._matting) for reference in references))
         return self._cut[1]
 
-    def _scene(self, request: Request, aspect: float, cutouts: Sequence[UInt8]) -> tuple[Scene, tuple[str, ...]]:
+    def _scene(self, request: Request, aspect: float, cutouts: Sequence[Cutout]) -> tuple[Scene, tuple[str, ...]]:
         """The scene to paint, and sentences about what of the request it does not show."""
         style = cast("Style | None", request.style)
         if request.scene is None:
-            ratios = [cutout.shape[1] / cutout.shape[0] for cutout in cutouts]
-            plan = self._planner.plan(request.prompt, request.seed, aspect, ratios, style)
+            ratios = [cutout.pixels.shape[1] / cutout.pixels.shape[0] for cutout in cutouts]
+            busts = [index for index, cutout in enumerate(cutouts) if cutout.bust]
+            plan = self._planner.plan(request.prompt, request.seed, aspect, ratios, style, busts)
             unused = ", ".join(f'"{word}"' for word in plan.unused)
             return plan.scene, plan.notes + ((f"Words that had no effect: {unused}.",) if unused else ())
         try:

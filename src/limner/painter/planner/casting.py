@@ -6,6 +6,7 @@ Every choice has dice of its own, named for what is chosen, so that a word more 
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
 
@@ -49,8 +50,13 @@ GREY = ("grey", "white")
 HAIR_COLOURS = ("black", "brown", "brown", "blonde", "red")
 
 
-def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple[list[Wish], Setting]:
-    """Choose everything that the reading leaves open; what cannot be had is added to its `unused` and `notes`."""
+def cast_all(
+    reading: Reading, references: int, dice: Dice, bank: Bank, busts: Collection[int] = ()
+) -> tuple[list[Wish], Setting]:
+    """Choose everything that the reading leaves open; what cannot be had is added to its `unused` and `notes`.
+
+    `busts` are the numbers of those references that their own pictures' lower edges cut.
+    """
     _greet(reading, references, dice, bank)
     shown = _references(reading, references)
     setting = setting_of(reading, dice, bank)
@@ -73,8 +79,9 @@ def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple
         if relation in ("with", "around"):
             relation = "beside"
         looks: list[Item] = []
+        role: Item | None = None
         if index in shown:
-            looks = [Reference(index=shown[index])]
+            looks, role = [Reference(index=shown[index])], _role(mention)
         elif mention.kind == "thing":
             looks = [_thing(mention, second, reading, bank)]
         else:
@@ -89,6 +96,8 @@ def cast_all(reading: Reading, references: int, dice: Dice, bank: Bank) -> tuple
                 cast("Relation | None", relation),
                 mention.other,
                 tuple(looks[1:]),
+                role,
+                shown.get(index) in busts,
             )
         )
     return _surround(reading, wishes), setting
@@ -169,6 +178,16 @@ def _references(reading: Reading, references: int) -> dict[int, int]:
     if any(set(mentions[i].said) - {"size"} for i in shown):
         reading.notes.append("A reference is shown as it is: what the prompt says of its looks had no effect.")
     return shown
+
+
+def _role(mention: Mention) -> Item | None:
+    """What a reference stands in for, by the mention's noun: a mug is small, a child not as tall as a man."""
+    if mention.kind == "thing":
+        return Thing(concept=mention.concept)
+    age = mention.facts.get("age", mention.usual.get("age"))
+    if age in ("child", "elder"):
+        return Person(age=age)
+    return Person() if mention.kind == "person" or "build" in {**mention.usual, **mention.facts} else None  # "she"
 
 
 def _thing(mention: Mention, second: bool, reading: Reading, bank: Bank) -> Thing:

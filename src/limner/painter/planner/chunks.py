@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from limner.painter.bank import Bank, singular_phrase
 from limner.painter.planner.words import (
@@ -25,6 +26,8 @@ HEADS: frozenset[Kind] = frozenset({"noun", "person", "subject", "garment", "fea
 OPENERS: frozenset[Kind] = frozenset({"article", "their", "count", "adjective"})
 _LENS = re.compile(r"f / ?\d[\d.]*(?= |$)|\d+mm(?= |$)")  # a stop or a focal length
 TINTS = frozenset({"light", "dark", "pale", "bright", "deep", "pastel", "soft", "vivid", "muted"})  # of a colour
+PARTING = (",", "|", ";", "/", "+", "\n")  # between keywords
+FROM = ("from", "up", "down", "off", "of", "on", "out")  # before a place
 ENDINGS: dict[str, tuple[str, ...]] = {
     "es": ("s", "es"),
     "fr": ("s", "x"),
@@ -40,6 +43,8 @@ class Chunk:
     word: Word
     concept: str | None = None  # the drawing that it names, where it can be a noun
     plural: bool = False
+    at: int = 0  # its first token
+    size: int = 1  # how many tokens it has
 
     @property
     def kind(self) -> Kind:
@@ -132,9 +137,9 @@ def tag(tokens: Sequence[str], lexicon: Lexicon) -> list[Chunk]:
                 found, size = Chunk(phrase(list(tokens[at : at + 3])), Word("adjective", {"age": years})), 3
         last = chunks[-1] if chunks else None
         if language in ("zh", "ja") and found.kind == "unknown" and last and last.kind == "unknown":
-            chunks[-1] = replace(last, text=last.text + found.text)
+            chunks[-1] = replace(last, text=last.text + found.text, size=last.size + size)
         else:
-            chunks.append(found)
+            chunks.append(replace(found, at=at, size=size))
         at += size
     return chunks
 
@@ -150,13 +155,29 @@ def _age(after: Sequence[str], number: int) -> str | None:
     return "child" if number <= 12 else "elder" if number >= 60 else "adult"
 
 
-def settle(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Decide by their neighbours whether words that can also be nouns are nouns."""
+def is_list(chunks: Sequence[Chunk]) -> bool:
+    """Whether a prompt is rather a list of keywords than sentences: more than every fifth chunk parts two others."""
+    return sum(chunk.text in PARTING for chunk in chunks) > len(chunks) / 5
+
+
+def settle(chunks: Sequence[Chunk], told: Mapping[int, bool] = MappingProxyType({})) -> list[Chunk]:
+    """Decide by their neighbours whether words that can also be nouns are nouns.
+
+    Args:
+        chunks: as `tag` cut them.
+        told: by number, chunks of which it is known already whether they name something.
+    """
     settled: list[Chunk] = []
     for at, chunk in enumerate(chunks):
         before = settled[-1] if settled else None
         after = chunks[at + 1] if at + 1 < len(chunks) else None
-        if chunk.concept is not None and chunk.kind != "noun" and _is_noun(chunk, before, after, settled):
+        if at in told:
+            if not told[at] and (chunk.concept is not None or chunk.kind in ("unknown", "person")):
+                adjective = chunk.kind == "adjective"
+                chunk = replace(chunk, word=chunk.word if adjective else Word("vain", {}), concept=None)
+            elif told[at] and chunk.concept is not None and chunk.kind in ("adjective", "stop", "quiet", "vain"):
+                chunk = replace(chunk, word=Word("noun", {}))
+        elif chunk.concept is not None and chunk.kind != "noun" and _is_noun(chunk, before, after, settled):
             chunk = replace(chunk, word=Word("noun", chunk.word.facts if chunk.kind in ("place", "setting") else {}))
         elif _is_verb(chunk, before, after):
             chunk = replace(chunk, word=Word("unknown", {}), concept=None)
@@ -174,7 +195,7 @@ def _is_noun(chunk: Chunk, before: Chunk | None, after: Chunk | None, settled: S
     opened = before is not None and before.kind in OPENERS
     match chunk.kind:
         case "stop" | "quiet":
-            return opened and (after is None or after.text != "of")
+            return opened and before is not None and before.kind != "their" and (after is None or after.text != "of")
         case "adjective":
             continued = after is not None and (
                 after.kind in HEADS | {"adjective", "unknown", "place"} or after.text == "and"
@@ -184,12 +205,13 @@ def _is_noun(chunk: Chunk, before: Chunk | None, after: Chunk | None, settled: S
                 not continued
                 and not told
                 and (before is None or before.kind in OPENERS | {"comma", "relation", "and", "quiet"})
+                and (before is None or before.text not in TINTS)
             )
         case "place":
             if "hint" not in chunk.word.facts:
                 return False
             lead = next((c for c in reversed(settled) if c.kind not in OPENERS | {"quiet"}), None)
-            there = lead is not None and lead.says("relation") in ("on", "inside", "beside")
+            there = lead is not None and (lead.says("relation") in ("on", "inside", "beside") or lead.text in FROM)
             return not there and (opened or chunk.plural)
         case "setting":
             return before is not None and (before.kind in ("count", "adjective") or before.text in ("a", "an"))

@@ -12,8 +12,8 @@ from typing import Literal
 from limner.painter.bank import Bank
 from limner.painter.planner.chunks import HEADS, OPENERS, Chunk
 from limner.painter.planner.phrases import Finder, Phrase, Spec, phrase_at
-from limner.painter.planner.reading import ANIMATE, Mention, Reading
-from limner.painter.planner.words import STOPS, VOCABULARY, Word, phrase
+from limner.painter.planner.reading import ANIMATE, Mention, Reading, able, inside
+from limner.painter.planner.words import STOPS, VOCABULARY, Kind, Word, phrase
 
 MOST_MENTIONS = 16
 HELD = ("tiny", "small")  # sizes of what a person who is "with" it holds
@@ -25,7 +25,9 @@ VESSELS = frozenset(
     }
 )  # fmt: skip
 DIRECT = ("on", "under", "above", "left", "right", "behind", "front", "beside", "inside")  # say where the first is
+GIVEN = ("holding", "holds", "with")  # relations that the new mention takes
 HUMAN = ("he", "she", "him", "her", "who", "himself", "herself", "his")
+THEIRS = {"his": "masculine", "her": "feminine"}
 BUILDS = {"he": "masculine", "him": "masculine", "she": "feminine", "her": "feminine"}
 GENERIC = ("person", "man", "woman", "boy", "girl", "child", "figure", "guy", "lady", "kid", "subject", "character")
 AFRESH = ("comma", "and", "setting", "place", "quiet")  # after these a clause begins
@@ -93,22 +95,33 @@ class _Reader:
             self._dress(found, people)
         elif head.kind == "garment":
             self._garment(found, people)
-        elif people and (self.wearing or self._listed(found)):
+        elif people and head.kind == "noun" and (self.wearing or self._listed(found)):
             for spec in found.specs:
                 self.reading.waste(phrase([*(w.text for w in spec.words), head.text]))
         elif not self._reads(head, people):
+            self.wearing = self.wearing and head.kind == "noun"
             self._mention(head, found.specs)
 
     def _garment(self, found: Phrase, people: list[Mention]) -> None:
         """Clothes go on whoever is spoken of; with nobody there, or "a hat" in a list, they are things."""
-        relation = self.relation.says("relation") if self.relation else None
+        waiting = self.relation or self.carried
+        relation = waiting.says("relation") if waiting else None
+        if (
+            not people
+            and found.theirs
+            and (build := THEIRS.get(found.specs[0].opener.text if found.specs[0].opener else ""))
+        ):
+            self.reading.mentions.append(Mention("someone", "subject", pointed=True, facts={"build": build}))
+            self._relate([len(self.reading.mentions) - 1])
+            people = self._people()
         listed = not (self.wearing or self.relation or self.carried or found.theirs)
         if people and relation in (None, "with", "inside") and not (listed and found.specs[0].opener):
             self._dress(found, people)
         elif found.head.concept is None:
             self.reading.waste(found.head.text)
         else:
-            if self.wearing and self.last is not None:
+            animal = self.last is not None and self.reading.mentions[self.last].kind == "thing"
+            if self.last is not None and (self.wearing or (animal and relation == "inside")):
                 self.relation = Chunk("wearing", Word("relation", {"relation": "holds"}))
             self._mention(replace(found.head, word=Word("noun", {})), found.specs)
 
@@ -142,13 +155,12 @@ class _Reader:
                 return people
             if self.wearing:
                 return []
-        at = self.last
-        while at is not None and mentions[at].kind == "thing" and mentions[at].other is not None:
-            at = mentions[at].other if mentions[at].other != at else None
-            if at is not None and mentions[at].kind != "thing":
-                return [mentions[at]]
-            if at is not None and mentions[at].other == self.last:
-                break
+        at, seen = self.last, set[int]()
+        while at is not None and mentions[at].kind == "thing" and at not in seen:
+            seen.add(at)
+            at = mentions[at].other
+        if at is not None and mentions[at].kind != "thing":
+            return [mentions[at]]
         return [m for m in mentions if m.kind != "thing"][-1:]
 
     def _dress(self, found: Phrase, people: list[Mention]) -> None:
@@ -212,6 +224,8 @@ class _Reader:
         waiting = self.relation or self.carried
         relation = waiting.says("relation") if waiting else None
         about = self._free()
+        if not about and relation in GIVEN and self.last is not None:
+            about = self.subjects if self.last in self.subjects else [self.last]  # a relation of the new ones
         if waiting is not self.relation and mentions[new[0]].kind != "thing":
             relation = None  # "holding a ball and a girl": people are not held
         self.carried, self.relation = None, None
@@ -241,12 +255,14 @@ class _Reader:
             elif relation == "with":
                 mentions[i].relation, mentions[i].other = self._with(main, mentions[i]), about[0]
             elif relation in ("holding", "holds"):
-                able = main.kind != "thing" or self.bank[main.concept].group in ANIMATE
-                hold = able and relation == "holding"
+                hold = relation == "holding" and able(main, self.bank)
                 mentions[i].relation, mentions[i].other = "holding" if hold else "on", about[0]
             elif relation == "fills":
                 mentions[i].relation, mentions[i].other = "inside", self.last
-        if relation == "riding":
+        if relation == "circling":
+            for i in about:
+                mentions[i].relation, mentions[i].other = "around", new[0]
+        elif relation == "riding":
             main.relation, main.other = "on", new[0]
             if mentions[new[0]].count is None:
                 mentions[new[0]].count = main.count  # to each their own
@@ -256,10 +272,8 @@ class _Reader:
             mentions[new[0]].relation, mentions[new[0]].other = "above", about[0]
         elif relation in DIRECT:
             anchor = mentions[new[0]]
-            if relation == "inside" and anchor.kind != "thing":
-                relation = "beside"
-            elif relation == "inside" and self.bank[anchor.concept].group == "building":
-                relation = "front"  # a house is drawn from outside
+            if relation == "inside":
+                relation = inside(anchor.concept, self.bank) if anchor.kind == "thing" else "beside"
             for i in about:
                 mentions[i].relation, mentions[i].other = relation, new[0]
 
@@ -269,7 +283,7 @@ class _Reader:
             return "with"
         drawing = self.bank[new.concept]
         if main.kind != "thing":
-            return "holding" if drawing.size in HELD else "with"
+            return "holding" if drawing.size in HELD or drawing.group == "music" else "with"
         wearer = self.bank[main.concept].group in ANIMATE or main.concept.startswith("snowman")
         return "on" if drawing.group == "clothes" and wearer else "with"
 
@@ -307,6 +321,8 @@ class _Reader:
                 self._act(chunk)
             case "relation" if chunk.says("side"):
                 self._aside(chunk.word.facts["side"], after)
+            case "relation" if chunk.says("relation") in ("held", "borne"):
+                self._carry("holding" if chunk.says("relation") == "held" else "on")
             case "relation" if chunk.says("relation") == "holds" and self.target and self.target[0].kind == "place":
                 self.relation, self.carried = None, None  # "a meadow full of flowers": they are everywhere
             case "relation":
@@ -382,6 +398,18 @@ class _Reader:
             self.reading.waste(chunk.text)
         self.chained = False
 
+    def _carry(self, relation: str) -> None:
+        """ "... in its hand", "... on his head": the thing spoken of last is with whoever was spoken of before it."""
+        mentions, self.relation = self.reading.mentions, None
+        if self.last is None or mentions[self.last].relation not in (None, "with", "beside", "holding"):
+            return
+        bearer = mentions[self.last].other
+        if bearer is None:
+            before = [i for i in range(self.last) if able(mentions[i], self.bank)]
+            bearer = before[-1] if before else None
+        if bearer is not None and able(mentions[bearer], self.bank):
+            mentions[self.last].relation, mentions[self.last].other = relation, bearer
+
     def _aside(self, side: str, after: Chunk | None) -> None:
         """A side of the picture: of what was just named, else of what comes."""
         if self.last is None or (self.fresh and after is not None and after.kind in OPENERS | HEADS):
@@ -399,7 +427,7 @@ class _Reader:
         known = [i for i, m in enumerate(mentions) if m.kind in kinds]
         if human and not known:
             known = [i for i, m in enumerate(mentions) if m.kind == "thing" and self.bank[m.concept].group in ANIMATE]
-        if not known and (not human or len(mentions) == MOST_MENTIONS or chunk.text == "who"):
+        if not known and (not human or chunk.kind == "their" or len(mentions) == MOST_MENTIONS or chunk.text == "who"):
             self.relation = None
             return
         if not known:
@@ -443,7 +471,13 @@ class _Reader:
             if about and relation in DIRECT and anchor not in about:
                 for i in about:
                     mentions[i].relation, mentions[i].other = relation, anchor
+            elif not about and relation in (*DIRECT, "circling"):  # "and behind it a dog"
+                self.fronted = ("around" if relation == "circling" else relation, anchor)
+                self.last, self.subjects, self.chained = anchor, [], False
             self.relation = None
         else:
             self.last, self.subjects, self.chained = anchor, [anchor], False
+            known_as = mentions[anchor]
+            kind: Kind = "noun" if known_as.kind == "thing" else "person"
+            self.target = (Chunk(known_as.noun, Word(kind, {}), known_as.concept or None), [known_as])
         return anchor

@@ -91,7 +91,8 @@ NATURAL = {
     "sun": ("yellow", "gold", "orange", "red"), "full-moon": ("white", "silver", "yellow", "gold"),
     "crescent-moon": ("white", "silver", "yellow", "gold"), "star": ("white", "silver", "yellow", "gold"),
     "bookshelf": ("brown",), "mountain": ("blue", "grey", "purple", "white"), "house": ("red",),
-    "sunflower": ("yellow", "gold"), "sheaf-of-rice": ("yellow", "gold"), "snowflake": ("white",),
+    "sunflower": ("yellow", "gold"), "sheaf-of-rice": ("yellow", "gold"), "barn": ("red", "brown"),
+    "snowflake": ("white",),
 }  # fmt: skip
 WEAK = (None, "with", "around", "beside", "behind", "front")  # relations that a thing of the place can be meant in
 
@@ -178,11 +179,11 @@ def _alone(index: int, given: Collection[int], mentions: list[Mention], bank: Ba
     """Whether nothing that will be drawn needs this one: no cat is on the bench, and the book is in nobody's hand."""
     mention = mentions[index]
     concept = bank[mention.concept].concept
-    if mention.relation not in WEAK and mention.relation != "above" and mention.other not in given:
+    hung = concept in SKIES
+    if mention.relation not in (*WEAK, "above" if hung else None) and mention.other not in given:
         return False
     if mention.relation == "front" and mention.other is None:
         return False
-    hung = concept in SKIES
     around = concept in WALLS or mention.count != 1 or hung
     needed: Iterable[Mention] = (m for i, m in enumerate(mentions) if m.other == index and i not in given)
     return all(m.relation == "with" or (m.relation in WEAK and around) for m in needed)

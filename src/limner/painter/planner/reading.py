@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from limner.painter.bank import Bank
 from limner.painter.planner.chunks import Chunk
 
 ANIMATE = frozenset({"animal", "animal-head", "insect", "figure", "fantasy"})  # groups of the bank
@@ -16,7 +17,21 @@ HAIR_COLOURS = {
     "yellow": "blonde", "gold": "blonde", "beige": "blonde", "orange": "red", "silver": "grey", "navy": "blue",
     "teal": "blue",
 }  # fmt: skip
+SEATS = ("chair", "sofa", "couch", "bed", "seat", "bench", "throne", "stool", "hammock", "swing")  # ends of names
 SKINS = {"white": "light", "black": "dark", "beige": "tan", "gold": "tan", "brown": "brown", "dark": "dark"}
+
+
+def inside(concept: str, bank: Bank) -> str:
+    """What "in" means with a thing: in a box, on a chair, in front of a house, which is drawn from outside."""
+    drawing = bank[concept]
+    if drawing.label.endswith(SEATS) or drawing.concept == "couch-and-lamp":
+        return "on"
+    return "front" if drawing.group == "building" else "inside"
+
+
+def able(mention: Mention, bank: Bank) -> bool:
+    """Whether someone or something can hold things."""
+    return mention.kind != "thing" or bank[mention.concept].group in ANIMATE
 
 
 @dataclass(slots=True)

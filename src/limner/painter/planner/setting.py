@@ -41,28 +41,38 @@ HOMES: dict[str, tuple[Place, ...]] = {
     "money": ("plain",),
     "tool": ("plain", "room"),
     "heart": ("plain", "sky"),
+    "smiley": ("plain", "sky"),
+    "gesture": ("plain",),
+    "body": ("plain",),
+    "shape": ("plain",),
     "fantasy": ("mountains", "forest", "park"),
     "figure": ("park", "city"),
     "person": ("park", "city", "beach", "mountains", "room"),
 }
 AT_HOME: dict[Place, str] = {
-    "underwater": "coral squid octopus jellyfish shrimp lobster diving-mask woman-merpeople man-merpeople oyster",
+    "underwater": "coral squid octopus jellyfish shrimp lobster diving-mask woman-merpeople man-merpeople oyster "
+    "starfish seahorse sea-turtle swordfish manta-ray anglerfish eel kraken seaweed",
     "beach": "crab seal palm-tree desert-island spiral-shell umbrella-on-ground ring-buoy person-surfing "
-    "tropical-drink coconut volleyball",
-    "snow": "penguin polar-bear snowman-without-snow sled skis ice-skate mammoth snowboarder snowflake ice-hockey",
-    "desert": "camel two-hump-camel cactus scorpion",
+    "tropical-drink coconut volleyball sand-castle beach-ball surfboard pirate-ship treasure-map seagull",
+    "snow": "penguin polar-bear snowman-without-snow sled skis ice-skate mammoth snowboarder snowflake ice-hockey "
+    "walrus igloo snowmobile",
+    "desert": "camel two-hump-camel cactus scorpion great-pyramid sphinx tumbleweed vulture",
     "space": "rocket satellite flying-saucer alien alien-monster ringed-planet comet astronaut telescope "
-    "globe-showing-europe-africa globe-showing-americas",
-    "farm": "cow ox pig ewe goat chicken rooster tractor donkey hatching-chick baby-chick sheaf-of-rice goose",
-    "forest": "mushroom deer bear wolf owl chipmunk hedgehog moose person-fairy person-elf tent axe wood badger boar",
+    "globe-showing-europe-africa globe-showing-americas starfighter lunar-module mars-rover galaxy space-shuttle",
+    "farm": "cow ox pig ewe goat chicken rooster tractor donkey hatching-chick baby-chick sheaf-of-rice goose "
+    "barn scarecrow hay-bale pitchfork wheelbarrow",
+    "forest": "mushroom deer bear wolf owl chipmunk hedgehog moose person-fairy person-elf tent axe wood badger boar "
+    "squirrel treehouse wood-cabin woodpecker acorn pine-cone toadstool",
     "sky": "airplane small-airplane helicopter parachute rainbow cloud phoenix-bird",
     "room": "teddy-bear christmas-tree candle",
-    "city": "office-building convenience-store hotel bank school bus taxi police-car vertical-traffic-light bus-stop",
+    "city": "office-building convenience-store hotel bank school bus taxi police-car vertical-traffic-light bus-stop "
+    "skyscraper-tower fire-hydrant parking-meter double-decker-bus limousine supermarket bakery police-station "
+    "fire-station",
     "mountains": "castle mountain volcano mount-fuji person-climbing llama eagle",
-    "stage": "microphone performing-arts mirror-ball",
-    "kitchen": "cooking pot-of-food teapot",
-    "library": "books closed-book",
-    "park": "swan otter fountain person-biking",
+    "stage": "microphone performing-arts mirror-ball grand-piano drum-kit cello theater-curtains",
+    "kitchen": "cooking pot-of-food teapot kettle toaster blender microwave saucepan cutting-board rolling-pin whisk",
+    "library": "books closed-book desk-globe typewriter",
+    "park": "swan otter fountain person-biking trampoline seesaw sandbox bird-bath pond",
 }
 HOME_OF: dict[str, Place] = {concept: place for place, concepts in AT_HOME.items() for concept in concepts.split()}
 NIGHT = frozenset(

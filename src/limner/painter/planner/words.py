@@ -59,12 +59,22 @@ _AFTER = (
 )  # fmt: skip
 
 
-def tokens(text: str) -> list[str]:
-    """Words, numbers and marks of a text, in lower case and compatibility form; hyphens part words as spaces do."""
-    plain = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+def plain(text: str) -> str:
+    """A text in lower case and compatibility form, "1girl" in two words, Chinese "on" and its like before the noun."""
+    simple = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
     for pattern, english in _AFTER:
-        plain = pattern.sub(english, plain)
-    return _TOKEN.findall(_GLUED.sub(" ", plain))
+        simple = pattern.sub(english, simple)
+    return _GLUED.sub(" ", simple)
+
+
+def tokens(text: str) -> list[str]:
+    """Words, numbers and marks of a text, made plain; hyphens part words as spaces do."""
+    return _TOKEN.findall(plain(text))
+
+
+def spans(simple: str) -> list[tuple[int, int]]:
+    """Where each of the tokens of a text that is plain already begins and ends in it."""
+    return [match.span() for match in _TOKEN.finditer(simple)]
 
 
 def phrase(parts: list[str]) -> str:
