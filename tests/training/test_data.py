@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,8 @@ import pytest
 
 from limner.painter.bank import Bank
 from limner.painter.denoiser import PATCH, STYLES, TEXT_DIM, TEXT_TOKENS, grid
-from limner.painter.places import draw as place
-from limner.painter.scene import Person, Scene, Thing
 from limner.painter.training import data
 from limner.painter.training.data import PAINTINGS, SIZES, Shard, describe, make, write
-from limner.painter.training.scenes import STYLE_WORDS, random_person, random_scene, random_style, with_style
 from limner.painter.words import Words
 
 SCENES = 2
@@ -59,17 +55,15 @@ def test_a_shard_holds_drafts_and_their_paintings(bank: Bank, number: int) -> No
     assert (shard.box[:, :2] < shard.box[:, 2:]).all()
     assert shard.style.max() < len(STYLES)
     assert shard.text is None
-    coarse = [
-        np.corrcoef(
-            *(
-                # Without the outermost tokens: a wash leaves the paper's rim white.
-                image.reshape(rows, PATCH, cols, PATCH, 3).mean((1, 3, 4))[1:-1, 1:-1].ravel()
-                for image in (shard.draft[i // PAINTINGS], shard.target[i])
-            )
-        )[0, 1]
-        for i in range(SCENES * PAINTINGS)
-    ]
-    assert min(coarse) > 0.5, "a painting of another draft"
+
+    def coarse(image: np.ndarray) -> np.ndarray:
+        """Without the outermost tokens: a wash leaves the paper's rim white."""
+        return image.reshape(rows, PATCH, cols, PATCH, 3).mean((1, 3, 4))[1:-1, 1:-1]
+
+    drafts = [coarse(draft) for draft in shard.draft]
+    for i, painting in enumerate(map(coarse, shard.target)):
+        off = [np.abs(painting - draft).mean() for draft in drafts]
+        assert int(np.argmin(off)) == i // PAINTINGS, "a painting of another draft"
 
 
 def test_a_shard_is_kept_and_read_in_place(bank: Bank, tmp_path: Path) -> None:
@@ -98,7 +92,9 @@ def test_writing_goes_on_where_a_killed_writer_stopped(
     assert [path.name for path in tmp_path.iterdir()] == ["00004.partial"]
     assert write(4, tmp_path) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["00004"]
-    assert_equal(Shard.load(tmp_path / "00004"), make(4, bank))
+    written = Shard.load(tmp_path / "00004")
+    assert written.text is not None
+    assert_equal(replace(written, text=None), make(4, bank))
 
 
 def test_a_shard_that_is_there_is_not_made_again(tmp_path: Path) -> None:
@@ -107,55 +103,23 @@ def test_a_shard_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert list((tmp_path / "00004").iterdir()) == []
 
 
+def test_no_shard_is_begun_when_the_time_is_over(tmp_path: Path) -> None:
+    assert write(4, tmp_path, deadline=0) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_captions_get_their_token_features_once(bank: Bank, tmp_path: Path) -> None:
     make(4, bank).save(tmp_path / "00004")
     (tmp_path / "00009.partial").mkdir()
-    describe(tmp_path)
+    words = Words.load()
+    for folder in tmp_path.iterdir():
+        describe(folder, words.tokens)
     shard = Shard.load(tmp_path / "00004")
     assert shard.text is not None
     assert shard.text.shape == (SCENES * PAINTINGS, TEXT_TOKENS, TEXT_DIM)
-    wanted = Words.load().tokens(str(shard.caption[0]))[:TEXT_TOKENS]
+    wanted = words.tokens(str(shard.caption[0]))[:TEXT_TOKENS]
     np.testing.assert_allclose(shard.text[0], wanted, atol=5e-3)
     before = (tmp_path / "00004" / "text.npy").stat().st_mtime_ns
-    describe(tmp_path)
+    describe(tmp_path / "00004", words.tokens)
     assert (tmp_path / "00004" / "text.npy").stat().st_mtime_ns == before
     assert list((tmp_path / "00009.partial").iterdir()) == []
-
-
-def test_random_scenes_are_valid_varied_and_named_in_their_captions(bank: Bank) -> None:
-    rng = random.Random(0)
-    scenes = [random_scene(rng, 1.5, bank) for _ in range(150)]
-    assert len({scene.place for scene, _ in scenes}) > 10
-    for scene, caption in scenes:
-        assert Scene.model_validate(scene.model_dump()) == scene
-        assert scene.items
-        assert caption
-        concepts = [item.concept for item in scene.items if isinstance(item, Thing)]
-        assert all(bank[name].concept.replace("-", " ") in caption for name in concepts), (concepts, caption)
-        if any(isinstance(item, Person) for item in scene.items):
-            assert any(word in caption for word in ("man", "girl", "boy"))
-        if scene.place != "plain":
-            assert scene.place in caption
-            assert place(scene.place, scene.time, scene.weather, 1.5, scene.variant, None).svg
-
-
-def test_random_people_take_every_value_of_the_schema() -> None:
-    rng = random.Random(0)
-    people = [random_person(rng) for _ in range(400)]
-    assert len({person.pose for person in people}) == 8
-    assert len({person.top for person in people}) == 10
-    hats = [person.hat for person in people if person.hat]
-    assert len(set(hats)) == 9
-    assert 0.2 < len(hats) / len(people) < 0.5
-
-
-def test_styles_are_all_practised_the_default_most() -> None:
-    rng = random.Random(0)
-    chosen = [random_style(rng) for _ in range(600)]
-    assert set(chosen) == set(STYLES)
-    assert max(STYLES, key=chosen.count) == STYLES[0]
-    assert set(STYLE_WORDS) == set(STYLES)
-    for style in STYLES[1:]:
-        text = with_style("a cat", style, rng)
-        assert "a cat" in text
-        assert any(words in text for words in STYLE_WORDS[style])

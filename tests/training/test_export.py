@@ -136,3 +136,19 @@ def test_the_weights_of_the_exported_file_are_the_networks_own(network: Network,
     assert stored.keys() == own.keys()
     for name, weight in own.items():
         torch.testing.assert_close(stored[name], weight, rtol=1e-3, atol=1e-6)
+
+
+def test_in_int8_the_file_is_a_quarter_and_the_picture_nearly_the_same(network: Network, tmp_path: Path) -> None:
+    export(network, tmp_path, {}, int8=True)
+    parameters = sum(p.numel() for p in network.parameters())
+    assert (tmp_path / FILE).stat().st_size < 1.3 * parameters
+    given = inputs(8, 8, 1)
+    exact = by_torch(network, given)
+    error = np.abs(Compiled(read_weights(tmp_path)[1], precision="f32")(given) - exact).mean()
+    assert error < 0.05 * np.abs(exact - given["draft"][:, :3]).mean()
+    stored, own = weights(tmp_path / FILE), network.state_dict()
+    assert stored.keys() == own.keys()
+    for name, weight in own.items():
+        rows = (-1, 1) if weight.ndim < 2 else (len(weight), -1)
+        worst = (stored[name] - weight).reshape(rows).abs().amax(1)
+        assert (worst <= weight.reshape(rows).abs().amax(1) / 250).all(), name

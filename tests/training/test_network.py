@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from limner.painter.denoiser import HEAD_DIM, PATCH, REFERENCE_TOKENS, STYLES, TEXT_DIM, TEXT_TOKENS, rotary
-from limner.painter.training.network import Config, Network, patchify
+from limner.painter.training.network import Config, Network, attention, patchify
 
 CONFIG = Config(depth=2, styles=len(STYLES))
 INPUTS = ("x", "t", "draft", "text", "reference", "strength", "style", "cos", "sin")
@@ -117,6 +119,32 @@ def test_the_dial_sets_every_width() -> None:
         assert config.width == config.heads * HEAD_DIM
         assert config.hidden % 32 == 0
         assert config.hidden >= config.width * 8 / 3
+
+
+def test_a_gpus_attention_is_the_written_out_one() -> None:
+    q, k, v = torch.randn(3, 2, 4, 21, HEAD_DIM, generator=torch.Generator().manual_seed(0)).unbind(0)
+    torch.testing.assert_close(attention(q, k, v), functional.scaled_dot_product_attention(q, k, v))
+
+
+def test_pictures_may_each_have_places_of_their_own() -> None:
+    network, given = stepped(), inputs()
+    own = given | {name: given[name].expand(2, 1, -1, -1) for name in ("cos", "sin")}
+    with torch.no_grad():
+        torch.testing.assert_close(network(**own), network(**given))
+        own["cos"] = own["cos"].clone()
+        own["cos"][1] += 0.5
+        moved = network(**own)
+    torch.testing.assert_close(moved[0], network(**given)[0])
+    assert (moved[1] - network(**given)[1]).abs().mean() > 1e-4
+
+
+@pytest.mark.parametrize("references", [0, 1])
+def test_operations_are_counted_as_they_are_done(references: int) -> None:
+    """Against torch's own count, which leaves the modulation's matrices in: they are done once for a picture."""
+    network, given = Network(CONFIG), inputs(3, 4, 6, references)
+    with FlopCounterMode(display=False) as counter:
+        network(**given)
+    assert counter.get_total_flops() / 3 == pytest.approx(CONFIG.operations(24, references), rel=0.02)
 
 
 def test_patches_are_rows_first() -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from limner.engine.core import Float32, UInt8
 from limner.painter.folder import read_folder
 from limner.painter.scene import Style
+
+Array: TypeAlias = Any  # a numpy array or a torch tensor; results are of the kind that came in
 
 KIND, FORMAT = "limner-denoiser", 1
 FILE = "denoiser.onnx"
@@ -80,12 +81,48 @@ def hide(draft: UInt8, strength: float, rng: np.random.Generator) -> Float32:
         (4, H, W): colours in [-1, 1] and visibility in {0, 1}; hidden pixels are 0 in all channels.
     """
     h, w = draft.shape[:2]
+    colours = (draft.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
     if strength > 0:
-        draft = np.asarray(Image.fromarray(draft).filter(ImageFilter.GaussianBlur(8 * strength)))
-    kept = rng.random((h // PATCH, w // PATCH)) >= strength**2  # never at 1, as random numbers are below it
-    visible = np.repeat(np.repeat(kept, PATCH, 0), PATCH, 1).astype(np.float32)
-    colours = draft.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
-    return np.concatenate((colours * visible, visible[None])).astype(np.float32)
+        ys, xs = np.arange(h, dtype=np.float32), np.arange(w, dtype=np.float32)
+        colours = blurred(colours, np.array([max(strength, 1e-3)], np.float32), ys, xs)
+    seen = np.concatenate((colours, np.ones((1, 1, h, w), np.float32)), axis=1)
+    left = kept(np.array([strength]), h // PATCH, w // PATCH, rng).astype(np.float32)
+    return np.asarray(covered(seen, left)[0], np.float32)
+
+
+def kept(strength: Array, rows: int, cols: int, rng: np.random.Generator) -> Array:
+    """Which patches of drafts stay visible at each strength, (B,) to (B, rows, cols) bool."""
+    return rng.random((len(strength), rows, cols)) >= strength[:, None, None] ** 2  # never at 1: numbers are below it
+
+
+def blurred(colours: Array, strength: Array, ys: Array, xs: Array) -> Array:
+    """The drafts' Gaussian blur of 8 * strength pixels, by operators alone, so of numpy and of torch alike.
+
+    Args:
+        colours: (B, C, H, W).
+        strength: (B,) above 0.
+        ys, xs: 0 to H - 1 and 0 to W - 1, floats.
+
+    Returns:
+        (B, C, H, W). At the edges the weights of the pixels that are there are scaled to sum to 1.
+    """
+    down, across = (_gaussian(at, 8 * strength) for at in (ys, xs))
+    return down[:, None] @ colours @ across[:, None].swapaxes(-1, -2)
+
+
+def _gaussian(at: Array, deviation: Array) -> Array:
+    """Weights of pixel j in blurred pixel i, (B, n, n), for pixels at `at` (n,) and deviations (B,)."""
+    far = (at[:, None] - at) / deviation[:, None, None]
+    near = math.e ** (far * far / -2)
+    return near / near.sum(-1)[..., None]
+
+
+def covered(seen: Array, left: Array) -> Array:
+    """(B, C, H, W) with 0 in all channels of the patches where `left`, (B, rows, cols), is 0 and not 1."""
+    b, c, h, w = seen.shape
+    rows, cols = left.shape[1:]
+    patches = seen.reshape(b, c, rows, PATCH, cols, PATCH) * left[:, None, :, None, :, None]
+    return patches.reshape(b, c, h, w)
 
 
 def reference_patches(sprite: UInt8) -> Float32:

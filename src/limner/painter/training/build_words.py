@@ -1,10 +1,11 @@
-"""Builds the text encoder's files from the package that carries all-MiniLM-L6-v2: vocabulary cut, weights in int8.
+"""Builds the text encoder's files from the package that carries all-MiniLM-L6-v2, its weights in few bits.
 
-    python -m limner.painter.training.build_words [--packages FOLDER] [--out FOLDER]
+    python -m limner.painter.training.build_words [--packages FOLDER] [--out FOLDER] [--terms]
 
 The network is BERT (Devlin et al., 2018; the distilled MiniLM of Wang et al., 2020): 6 layers, width 384, 12 heads,
 trained by the sentence-transformers project so that the mean of its token features is a sentence's meaning.
-The concepts' vectors are computed with the finished encoder, so run this again whenever the bank's words change.
+The concepts' vectors are computed with the finished encoder, so run this again whenever the bank's words change:
+`--terms` renews them alone. The encoder itself does not depend on the bank.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import subprocess
 import sys
+import unicodedata
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,17 +28,19 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.painter import scene
 from limner.painter.bank import Bank
 from limner.painter.folder import described
+from limner.painter.packed import Packed
 from limner.painter.training.sources import TEXT_ENCODER
-from limner.painter.words import DEFAULT, DIM, EXPECTED, FILES, MAX_TOKENS, Words, unit
+from limner.painter.words import DEFAULT, DIM, EXPECTED, FILES, MAX_TOKENS, Embeddings, Words, tokenizer_of, unit
 
 LAYERS, HEADS = 6, 12
 PROMPT_WORDS = Path(__file__).with_name("prompt_words.txt")
-FREQUENT = 5600  # whole words kept for being frequent; the vocabulary lists them by frequency
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-ALIKE = 0.99  # least cosine between a caption's sentence by the float network and by the shipped one
+PROSE = Path(__file__).with_name("prose.txt")
+SPECIAL = ("[UNK]", "[CLS]", "[SEP]")
+FINE = 6000  # tokens whose embeddings have 4 bits a value; the others have 3
+TERM_BITS = 4  # a value of a term's vector
+ALIKE = 0.985  # least mean cosine between a text's sentence by the float network and by the shipped one
 Weights = Mapping[str, Tensor]
 
 
@@ -56,10 +59,6 @@ class Quantised(nn.Module):
         self.values: Tensor
         self.scale: Tensor
 
-    def rows(self, ids: Tensor) -> Tensor:
-        """(..., columns) float32 of the rows `ids`, (...) int64."""
-        return self.values[ids].float() * self.scale[ids]
-
     def forward(self) -> Tensor:
         """The matrix, (rows, columns) float32."""
         return self.values.float() * self.scale
@@ -73,15 +72,12 @@ class Float(nn.Module):
         self.register_buffer("values", weight)
         self.values: Tensor
 
-    def rows(self, ids: Tensor) -> Tensor:
-        return self.values[ids]
-
     def forward(self) -> Tensor:
         return self.values
 
 
 class Encoder(nn.Module):
-    """Token ids (1, N) int64, without padding, to token features (1, N, 384) float32."""
+    """Token embeddings (1, N, 384) float32, without padding, to token features of the same shape."""
 
     def __init__(self, weights: Weights, kind: type[Quantised] | type[Float]) -> None:
         super().__init__()
@@ -89,12 +85,11 @@ class Encoder(nn.Module):
             weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][:1]
         )
         self.positions = kind(positions[:MAX_TOKENS])
-        self.words = kind(weights["embeddings.word_embeddings.weight"])
         self.norm = _Norm(weights, "embeddings.LayerNorm")
         self.layers = nn.ModuleList(_Layer(weights, f"encoder.layer.{index}", kind) for index in range(LAYERS))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.norm(self.words.rows(ids) + self.positions()[: ids.shape[1]])
+    def forward(self, embedded: Tensor) -> Tensor:
+        x = self.norm(embedded + self.positions()[: embedded.shape[1]])
         for layer in self.layers:
             x = layer(x)
         return x  # type: ignore[no-any-return]  # a Module's call is untyped
@@ -135,47 +130,24 @@ class _Layer(nn.Module):
         return self.finished(x + self.narrow(functional.gelu(self.wide(x))))  # type: ignore[no-any-return]  # as above
 
 
-def kept(vocabulary: Mapping[str, int], wanted: Set[str]) -> list[str]:
-    """The tokens that stay, in their old order, which is by frequency.
-
-    The special ones, every single character, the short pieces of words in plain letters or digits, the most frequent
-    whole words, and those of `wanted` that there are. With the characters and the pieces any text still has tokens.
-    """
-    ordered = sorted(vocabulary, key=lambda token: vocabulary[token])
-    whole = set([token for token in ordered if re.fullmatch("[a-z]{2,}", token)][:FREQUENT]) | wanted
-
-    def stays(token: str) -> bool:
-        return (
-            token in SPECIAL or len(token) == 1 or token in whole or re.fullmatch("##[a-z0-9]{1,3}", token) is not None
-        )
-
-    return [token for token in ordered if stays(token)]
+def readable(token: str) -> bool:
+    """Whether a token stays: a special one, or of Latin letters, digits, punctuation and symbols alone."""
+    if token.startswith("[") and len(token) > 1:
+        return token in SPECIAL
+    return all(unicodedata.category(c)[0] in "NPS" or unicodedata.name(c, "").startswith("LATIN") for c in token)
 
 
-def wanted_tokens(bank: Bank, full: Tokenizer) -> set[str]:
-    """Tokens of the words that must be read as the full vocabulary reads them.
-
-    They are the words of the bank, of the scene and of prompt_words.txt, and their plurals.
-    """
-    known = {word for phrase in bank.words for word in phrase.split()}
-    for literal in vars(scene).values():
-        known |= {part for name in get_args(literal) if isinstance(name, str) for part in name.split("-")}
-    known |= {
-        word for line in PROMPT_WORDS.read_text().splitlines() if line[:1] != "#" for word in re.split("[ -]", line)
-    }
-    return {token for word in known for end in ("", "s", "es") for token in full.encode(word + end).tokens}
+def ordered(vocabulary: Mapping[str, int], tokenizer: Tokenizer) -> list[str]:
+    """The tokens that stay: those of the words of prompts first, then the others, by frequency as they were."""
+    words = " ".join(line for line in PROMPT_WORDS.read_text().splitlines() if line[:1] != "#").split()
+    asked = {token for word in words for end in ("", "s", "es") for token in tokenizer.encode(word + end).tokens}
+    return sorted(filter(readable, vocabulary), key=lambda token: (token not in asked, vocabulary[token]))
 
 
-def cut_tokenizer(full: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
-    """The tokenizer's JSON over the kept tokens alone, neither padding nor truncating."""
-    ids = {token: index for index, token in enumerate(tokens)}
-    cut = json.loads(json.dumps(full))
-    cut["truncation"] = cut["padding"] = None
-    cut["model"]["vocab"] = ids
-    cut["added_tokens"] = [token | {"id": ids[token["content"]]} for token in cut["added_tokens"]]
-    for token in cut["post_processor"]["special_tokens"].values():
-        token["ids"] = [ids[name] for name in token["tokens"]]
-    return dict(cut)
+def packed(rows: np.ndarray[Any, Any]) -> Embeddings:
+    """Token embeddings, (tokens, 384) float32, in the order of `ordered`, as they ship."""
+    mean = rows.mean(0).astype(np.float32)
+    return Embeddings(mean, Packed.pack(rows[:FINE] - mean, 4), Packed.pack(rows[FINE:] - mean, 3))
 
 
 def captions(bank: Bank, count: int = 200) -> list[str]:
@@ -190,11 +162,12 @@ def captions(bank: Bank, count: int = 200) -> list[str]:
     return [forms[at % len(forms)].format(a=one, b=other) for at, (one, other) in enumerate(pairs)]
 
 
-def sentence(encoder: nn.Module, tokenizer: Tokenizer, text: str) -> np.ndarray[Any, Any]:
-    """(384,) float32, the unit mean of the token features."""
-    ids = torch.tensor([tokenizer.encode(text).ids[:MAX_TOKENS]])
+def original(weights: Weights, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+    """The texts' sentences, (B, 384), by the network as it was published."""
+    encoder, table = Encoder(weights, Float).eval(), weights["embeddings.word_embeddings.weight"]
     with torch.inference_mode():
-        return unit(encoder(ids)[0].numpy().mean(0))
+        ids = (torch.tensor([tokenizer.encode(text).ids[:MAX_TOKENS]]) for text in texts)
+        return np.stack([unit(encoder(table[row])[0].numpy().mean(0)) for row in ids])
 
 
 def fetch(folder: Path) -> Path:
@@ -222,83 +195,87 @@ def fetch(folder: Path) -> Path:
     return unpacked / name / "model"
 
 
-def build(packages: Path, out: Path) -> dict[str, float]:
+def build(packages: Path, out: Path) -> dict[str, Any]:
     """Write the encoder's folder; returns how near it comes to the original.
 
     Raises:
         BuildFailed: the package is not to be had, or the result is less alike than `ALIKE`.
     """
-    bank, model = Bank.load(), fetch(packages)
+    model = fetch(packages)
     weights = dict(load_file(str(model / "model.safetensors")))
-    full = json.loads((model / "tokenizer.json").read_text())
-    vocabulary: dict[str, int] = full["model"]["vocab"]
-    full["truncation"] = full["padding"] = None
-    full_tokenizer = Tokenizer.from_str(json.dumps(full))
-    tokens = kept(vocabulary, wanted_tokens(bank, full_tokenizer))
-    cut = cut_tokenizer(full, tokens)
-    rows = weights["embeddings.word_embeddings.weight"][[vocabulary[token] for token in tokens]]
-    small = weights | {"embeddings.word_embeddings.weight": rows}
-    original = Encoder(weights, Float).eval()
+    vocabulary: dict[str, int] = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    tokenizer = tokenizer_of(sorted(vocabulary, key=lambda token: vocabulary[token]))
+    tokens = ordered(vocabulary, tokenizer)
+    embeddings = packed(weights["embeddings.word_embeddings.weight"][[vocabulary[token] for token in tokens]].numpy())
     out.mkdir(parents=True, exist_ok=True)
-    (out / "tokenizer.json").write_text(json.dumps(cut, ensure_ascii=False, separators=(",", ":")))
-    export(Encoder(small, Quantised).eval(), out / "encoder.onnx")
-    terms = dict(bank.words)
-    (out / "terms.json").write_text(json.dumps(terms, ensure_ascii=False, indent=0) + "\n")
-    np.save(out / "vectors.npy", np.zeros((len(terms), DIM), np.int8))
-    write_meta(out, bank, len(tokens), {})
-    np.save(out / "vectors.npy", eighth(Words.load(out).sentence(list(terms))))
-    short_tokenizer = Tokenizer.from_str(json.dumps(cut))
-    texts = captions(bank)
-    write_meta(out, bank, len(tokens), {})
-    shipped = Words.load(out).sentence(texts)
-    reference = np.stack([sentence(original, full_tokenizer, text) for text in texts])
-    uncut = Encoder(small, Float).eval()
-    same = [text for text in texts if full_tokenizer.encode(text).tokens == short_tokenizer.encode(text).tokens]
-    drift = max(
-        float(np.abs(sentence(uncut, short_tokenizer, text) - reference[texts.index(text)]).max()) for text in same
-    )
-    cosines = (shipped * reference).sum(1)
-    likeness = {
-        "captions": len(texts), "same_tokens": len(same), "float_drift": drift,
-        "least_cosine": round(float(cosines.min()), 5), "mean_cosine": round(float(cosines.mean()), 5),
-    }  # fmt: skip
-    if drift > 1e-4 or likeness["least_cosine"] < ALIKE:
+    export(Encoder(weights, Quantised).eval(), out / "encoder.onnx")
+    (out / "vocabulary.txt").write_text("\n".join(tokens))
+    np.savez(out / "embeddings.npz", allow_pickle=False, **embeddings.arrays())
+    bank, blank = Bank.load(), np.zeros((1, DIM), np.float32)  # the encoder is read whole, so it needs some vectors
+    write_terms(out, {"layers": LAYERS, "heads": HEADS, "vocabulary": len(tokens)}, bank, blank)
+    words = renew_terms(out)
+    likeness = {}
+    for name, texts in {"captions": captions(bank), "prose": PROSE.read_text().splitlines()}.items():
+        cosines = (words.sentence(texts) * original(weights, tokenizer, texts)).sum(1)
+        same = [tokenizer.encode(text).tokens == words.spelt(text) for text in texts]
+        likeness[name] = {
+            "texts": len(texts), "same_tokens": sum(same),
+            "mean_cosine": round(float(cosines.mean()), 5), "least_cosine": round(float(cosines.min()), 5),
+        }  # fmt: skip
+    if min(figures["mean_cosine"] for figures in likeness.values()) < ALIKE:
         raise BuildFailed(f"The encoder came out unlike the original: {likeness}.")
-    write_meta(out, bank, len(tokens), likeness)
+    write_meta(out, {**words.meta, "likeness": likeness})
     return likeness
 
 
-def eighth(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Unit vectors, (..., 384), as int8 over their largest part; their length is made 1 again when they are read."""
-    largest = np.abs(vectors).max(-1, keepdims=True)
-    return np.asarray(np.rint(vectors / largest * 127), np.int8)
+def write_terms(out: Path, meta: Mapping[str, Any], bank: Bank, named: np.ndarray[Any, Any]) -> None:
+    """Write the bank's words and their vectors, (terms, 384), and meta.json anew."""
+    mean = named.mean(0)
+    terms = Packed.pack(unit(named - mean), TERM_BITS)
+    (out / "terms.json").write_text(json.dumps(dict(bank.words), ensure_ascii=False, indent=0) + "\n")
+    np.savez(out / "vectors.npz", allow_pickle=False, mean=mean, **terms.arrays("terms"))
+    write_meta(out, {**meta, "bank": bank.meta["version"], "terms": len(bank.words)})
+
+
+def renew_terms(out: Path) -> Words:
+    """Write the bank's words and their vectors by the encoder that is in the folder; returns it, with the new words.
+
+    Raises:
+        ModelUnusable: there is no encoder in the folder.
+    """
+    bank, words = Bank.load(), Words.load(out)
+    write_terms(out, words.meta, bank, words.named(list(bank.words)))
+    return Words.load(out)
 
 
 def export(encoder: Encoder, path: Path) -> None:
     """Write the network as ONNX with its matrices in int8, the number of tokens free."""
-    ids = torch.tensor([[2, 7, 9, 3]])
     torch.onnx.export(
-        encoder, (ids,), str(path), input_names=["ids"], output_names=["features"], opset_version=18, dynamo=False,
-        dynamic_axes={"ids": {1: "tokens"}, "features": {1: "tokens"}}, do_constant_folding=False,
+        encoder, (torch.zeros(1, 4, DIM),), str(path), input_names=["embedded"], output_names=["features"],
+        dynamic_axes={"embedded": {1: "tokens"}, "features": {1: "tokens"}}, opset_version=18, dynamo=False,
+        do_constant_folding=False,
     )  # fmt: skip
 
 
-def write_meta(out: Path, bank: Bank, tokens: int, likeness: Mapping[str, float]) -> None:
-    meta = {
-        **EXPECTED, "layers": LAYERS, "heads": HEADS, "vocabulary": tokens,
-        "max_tokens": MAX_TOKENS, "weights": "int8, a float32 scale for each row", "bank": bank.meta["version"],
-        "likeness": likeness, "source": TEXT_ENCODER.record(),
+def write_meta(out: Path, meta: Mapping[str, Any]) -> None:
+    whole = {
+        **meta, **EXPECTED, "max_tokens": MAX_TOKENS, "source": TEXT_ENCODER.record(),
+        "weights": f"layers: int8, a float32 scale a row; embeddings: {FINE} in 4 bits, the others in 3, groups of 32",
         "files": {name: described((out / name).read_bytes()) for name in FILES},
     }  # fmt: skip
-    (out / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    (out / "meta.json").write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the text encoder's files.")
     parser.add_argument("--packages", type=Path, default=Path("runs/packages"), help="where fetched packages are kept")
     parser.add_argument("--out", type=Path, default=DEFAULT)
+    parser.add_argument("--terms", action="store_true", help="only the bank's words anew, by the encoder that is there")
     arguments = parser.parse_args()
-    print(build(arguments.packages, arguments.out))  # noqa: T201  a command's report
+    if arguments.terms:
+        renew_terms(arguments.out)
+    else:
+        print(build(arguments.packages, arguments.out))  # noqa: T201  a command's report
 
 
 if __name__ == "__main__":

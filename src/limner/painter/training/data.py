@@ -3,16 +3,20 @@
     python -m limner.painter.training.data --out runs/data --shards 200 --processes 2
 
 Shard number k is a function of k and of the code alone. A shard is a folder of .npy files that are read in place.
-Captions are kept as words; their token features, which take the text encoder, are added once it is there.
+Captions are kept as words beside their token features.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import math
 import multiprocessing
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -25,16 +29,14 @@ from limner.painter import places
 from limner.painter.bank import Bank
 from limner.painter.denoiser import PATCH, REFERENCE_SIDE, STYLES, TEXT_TOKENS, grid
 from limner.painter.training import styles
-from limner.painter.training.scenes import random_scene, random_style, with_style
+from limner.painter.training.captions import with_style
+from limner.painter.training.scenes import random_scene, random_style
+from limner.painter.words import Words
 
 SCENES = 32  # of one shard
 PAINTINGS = 4  # of one scene, each in a style of its own
-# Width and height of finished pictures; squares and wide ones are asked for most.
-SIZES = (
-    ((1024, 1024),) * 4
-    + ((1280, 720),) * 3
-    + ((1152, 864), (1248, 832), (864, 1152), (832, 1248), (720, 1280), (1344, 576))
-)
+# Width and height of finished pictures. Few, so that each grid of tokens has shards enough to make batches of.
+SIZES = ((1024, 1024),) * 5 + ((1280, 720),) * 4 + ((720, 1280),) * 3 + ((1344, 576),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +104,50 @@ def make(number: int, bank: Bank) -> Shard:
     )
 
 
-def write(number: int, out: Path) -> int:
-    """Make shard `number` in `out`, unless it is there; returns `number`."""
-    cv2.setNumThreads(1)
-    folder = out / f"{number:05d}"
-    if not folder.exists():
-        make(number, Bank.load()).save(folder)
+def write(number: int, out: Path, deadline: float = math.inf) -> int:
+    """Make shard `number` in `out` with its token features, unless it is there or the time is over.
+
+    Args:
+        deadline: by time.time().
+
+    Returns:
+        `number`.
+    """
+    if time.time() < deadline:
+        cv2.setNumThreads(1)
+        folder = out / f"{number:05d}"
+        if not folder.exists():
+            make(number, Bank.load()).save(folder)
+        describe(folder, lambda text, length: words().tokens(text, length))
     return number
 
 
-def describe(folder: Path) -> None:
-    """Add the token features of a shard's captions."""
-    from limner.painter.words import Words
+@cache
+def words() -> Words:
+    """The text encoder, for one thread; in torch where OpenVINO is not installed."""
+    if importlib.util.find_spec("openvino"):
+        return Words.load(threads=1)
+    import torch
 
-    words = Words.load()
-    for shard in sorted(folder.glob("[0-9]*")):
-        if not (shard / "text.npy").exists() and (shard / "caption.npy").exists():
-            captions = np.load(shard / "caption.npy")
-            features = np.stack([words.tokens(str(c))[:TEXT_TOKENS] for c in captions]).astype(np.float16)
-            whole = shard / "text.partial"
-            with whole.open("wb") as file:
-                np.save(file, features)
-            whole.rename(shard / "text.npy")
+    from limner.painter.training.encoder import words_in_torch
+
+    torch.set_num_threads(1)
+    return words_in_torch()
+
+
+def describe(shard: Path, tokens: Callable[[str, int], Float32]) -> None:
+    """Add the token features of a shard's captions, unless they are there.
+
+    Args:
+        tokens: the first so many token features of a text, as `Words.tokens` gives them.
+    """
+    if (shard / "text.npy").exists() or not (shard / "caption.npy").exists():
+        return
+    features = np.stack([tokens(str(c), TEXT_TOKENS) for c in np.load(shard / "caption.npy")]).astype(np.float16)
+    whole = shard / "text.partial"
+    with whole.open("wb") as file:
+        np.save(file, features)
+    whole.rename(shard / "text.npy")
 
 
 def main() -> None:
@@ -131,11 +155,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no shard after so long; go on another time"
+    )
     args = parser.parse_args()
+    job = partial(write, out=args.out, deadline=time.time() + args.seconds)
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        for done in pool.imap_unordered(partial(write, out=args.out), range(args.shards)):
+        for done in pool.imap_unordered(job, range(args.shards)):
             print(f"shard {done}", flush=True)  # noqa: T201  # progress is this command's output
-    describe(args.out)
 
 
 if __name__ == "__main__":

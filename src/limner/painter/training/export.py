@@ -1,4 +1,4 @@
-"""Export a trained denoiser to what ships: an ONNX file with fp16 weights, and meta.json with its checksum.
+"""Export a trained denoiser to what ships: an ONNX file with fp16 or int8 weights, and meta.json with its checksum.
 
 python -m limner.painter.training.export --checkpoint runs/depth8/checkpoint.pt --out weights
 """
@@ -20,11 +20,11 @@ from limner.painter.folder import described
 from limner.painter.training.network import Config, Network
 
 
-def export(network: Network, out: Path, about: dict[str, Any]) -> None:
+def export(network: Network, out: Path, about: dict[str, Any], *, int8: bool = False) -> None:
     """Write `out`/denoiser.onnx and `out`/meta.json.
 
     The graph's sizes are free: pixels, text tokens and references may change from call to call.
-    Large matrices are stored as float16 and widened when the file is read, which halves the file.
+    Large matrices are stored as float16, or as int8 if asked, and widened when the file is read.
 
     Args:
         network: is moved to the CPU and to float32.
@@ -53,7 +53,7 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
         do_constant_folding=False,  # it would transpose and rename the weights, which `weights` reads back
     )  # fmt: skip
     model = onnx.load(str(path))
-    _halve(model)
+    (quantise if int8 else halve)(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
     meta = {
         "format": denoiser.FORMAT,
@@ -71,11 +71,14 @@ def export(network: Network, out: Path, about: dict[str, Any]) -> None:
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights of an exported network by the names of its parameters, in float32."""
-    stored = onnx.load(str(path)).graph.initializer
-    return {w.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(w).astype(np.float32)) for w in stored}
+    stored = {w.name: numpy_helper.to_array(w) for w in onnx.load(str(path)).graph.initializer}
+    for name in [name for name in stored if name.endswith(".steps")]:
+        values, step = stored.pop(name.removesuffix(".steps") + ".int8"), stored.pop(name)
+        stored[name.removesuffix(".steps")] = values * step.reshape(-1, *(1,) * (values.ndim - 1))
+    return {name.removesuffix(".half"): torch.from_numpy(w.astype(np.float32)) for name, w in stored.items()}
 
 
-def _halve(model: onnx.ModelProto) -> None:
+def halve(model: onnx.ModelProto) -> None:
     """Store float32 weights of more than 4096 values as float16, each followed by a Cast."""
     graph = model.graph
     casts = []
@@ -92,15 +95,39 @@ def _halve(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model)
 
 
+def quantise(model: onnx.ModelProto) -> None:
+    """Store float32 weights of more than 4096 values as int8, a step for each row, each followed by its widening.
+
+    A row is what makes one output. |error| is at most half a step, 1/254 of the row's largest value.
+    """
+    graph = model.graph
+    widened = []
+    for weight in list(graph.initializer):
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) <= 4096:
+            continue
+        name, values = weight.name, numpy_helper.to_array(weight)
+        step = np.maximum(np.abs(values).reshape(len(values), -1).max(1), 1e-8) / 127
+        rounded = np.rint(values / step.reshape(-1, *(1,) * (values.ndim - 1))).astype(np.int8)
+        graph.initializer.remove(weight)
+        graph.initializer.append(numpy_helper.from_array(rounded, f"{name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(step.astype(np.float32), f"{name}.steps"))
+        inputs = [f"{name}.int8", f"{name}.steps"]
+        widened.append(helper.make_node("DequantizeLinear", inputs, [name], f"{name}.widen", axis=0))
+    for node in reversed(widened):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Export the denoiser.")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--int8", action="store_true", help="a quarter of float32, where float16 is half")
     args = parser.parse_args()
     saved = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
     network = Network(Config(depth=saved["run"]["depth"], styles=len(denoiser.STYLES)))
     network.load_state_dict(saved["average"])
-    export(network, args.out, {"step": saved["step"], **saved["run"]})
+    export(network, args.out, {"step": saved["step"], **saved["run"]}, int8=args.int8)
 
 
 if __name__ == "__main__":

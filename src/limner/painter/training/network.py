@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.painter.denoiser import HEAD_DIM, PATCH, TEXT_DIM
+from limner.painter.denoiser import HEAD_DIM, PATCH, REFERENCE_TOKENS, TEXT_DIM, TEXT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ class Config:
         """Width of the SwiGLU: 8/3 of the width, rounded up to a multiple of 32."""
         return math.ceil(self.width * 8 / 3 / 32) * 32
 
+    def operations(self, tokens: int, references: int = 0) -> float:
+        """Floating-point operations of one evaluation on one picture of so many image tokens, counted from the shapes.
+
+        A multiplication and an addition are two. Training takes three times as many: backward is twice forward.
+        """
+        d, p = self.width, self.patch
+        text, extra = TEXT_TOKENS, references * REFERENCE_TOKENS
+        n = tokens + text + extra
+        embed = tokens * 128 * (7 * p * p + d) + text * TEXT_DIM * d + extra * 128 * (4 * p * p + d)
+        blocks = self.depth * n * (4 * d * d + 3 * d * self.hidden + 2 * n * d)
+        head = tokens * (p // 2) ** 2 * (12 * d + 9 * (40 * 32 + 32 * 32 + 32 * 12))
+        return 2.0 * (embed + blocks + head)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -62,6 +75,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions (Su et al., 2021): (B, heads, N, HEAD_DIM) turned by angles given as (N, HEAD_DIM / 2)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention, (B, heads, N, HEAD_DIM) each, written out.
+
+    On the CPU the backward of scaled_dot_product_attention takes a quarter of the whole step.
+    """
+    weights = torch.softmax((q @ k.transpose(-2, -1)) * HEAD_DIM**-0.5, dim=-1)
+    return weights.to(v.dtype) @ v
 
 
 def waves(v: Tensor, width: int) -> Tensor:
@@ -102,9 +124,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, HEAD_DIM).permute(2, 0, 3, 1, 4).unbind(0)
         q = rotate(rms(q, self.norm_q), cos, sin).to(v.dtype)
         k = rotate(rms(k, self.norm_k), cos, sin).to(v.dtype)
-        # Written out: the CPU backward of scaled_dot_product_attention takes a quarter of the whole step.
-        weights = torch.softmax((q @ k.transpose(-2, -1)) * HEAD_DIM**-0.5, dim=-1)
-        y: Tensor = self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(b, n, d))
+        attended = functional.scaled_dot_product_attention if x.is_cuda else attention
+        y: Tensor = self.out(attended(q, k, v).transpose(1, 2).reshape(b, n, d))
         return y
 
 
@@ -165,7 +186,8 @@ class Network(nn.Module):
             reference: patches of the reference subjects, premultiplied colours and alpha, (B, R, 4 * patch * patch).
             strength: (B,) in [0, 1].
             style: one-hot, (B, styles); all zeros means any style.
-            cos, sin: rotary tables of all N + M + R tokens, (N + M + R, HEAD_DIM / 2).
+            cos, sin: rotary tables of all N + M + R tokens, (N + M + R, HEAD_DIM / 2), or (B, 1, N + M + R,
+                HEAD_DIM / 2) where each picture has its own.
 
         Returns:
             (B, 3, H, W).
@@ -184,11 +206,24 @@ class Network(nn.Module):
         modulation = self.modulation(functional.silu(c)).reshape(-1, 6, self.config.width)
         for block in self.blocks:
             tokens = block(tokens, modulation, cos, sin)
-        patches = self.unembed(rms(tokens[:, : h * w], self.norm))
+        return self.paint(tokens[:, : h * w], seen, c, h, w)
+
+    def paint(self, tokens: Tensor, seen: Tensor, c: Tensor, h: int, w: int) -> Tensor:
+        """The picture from its tokens, (B, h * w, D), what the network saw, (B, 7, H, W), and the modulation (B, D)."""
+        patches = self.unembed(rms(tokens, self.norm))
         half = self.config.patch // 2
         coarse = patches.reshape(-1, h, w, 12, half, half).permute(0, 3, 1, 4, 2, 5).reshape(-1, 12, h * half, w * half)
         y = torch.cat((coarse, functional.pixel_unshuffle(seen, 2).to(coarse.dtype)), dim=1)
         film = self.film(functional.silu(c)).reshape(-1, 4, 32, 1, 1).unbind(1)
         for layer, scale, shift in zip(self.head[:-1], film[:2], film[2:], strict=True):
             y = functional.silu(layer(y) * (1 + scale) + shift)
-        return functional.pixel_shuffle(self.head[-1](y), 2).float() + draft[:, :3]
+        return functional.pixel_shuffle(self.head[-1](y), 2).float() + seen[:, 3:6]
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks, once for all of them and for every shape that comes.
+
+        All blocks share one graph with free sizes. In the whole network free sizes would have to be followed through
+        the pixels' arithmetic too, which takes torch.compile many minutes, and fixed ones a graph for every shape.
+        """
+        for block in self.blocks:
+            block.compile(dynamic=True)
