@@ -25,7 +25,12 @@ from PIL import Image
 
 import limner
 from limner.errors import ModelUnusable
+from limner.evaluation.detector import Detector
+from limner.evaluation.identity import Identity
 from limner.painter.bank import Bank
+from limner.painter.fullsize import FullSize
+from limner.painter.matting import Matting
+from limner.painter.planner.reader import Reader
 from limner.painter.words import Words
 from limner.pipelines.painter import PainterPipeline
 
@@ -307,8 +312,13 @@ def test_a_data_folder_that_is_lost_while_serving_is_a_sentence(tmp_path: Path) 
 
 FOLDERS: dict[str, tuple[Path, Callable[[Path], object]]] = {
     "denoiser": (PACKAGE / "painter" / "weights" / "denoiser", PainterPipeline.load),
+    "fullsize": (PACKAGE / "painter" / "weights" / "fullsize", FullSize.load),
+    "matting": (PACKAGE / "painter" / "weights" / "matting", Matting),
+    "planner": (PACKAGE / "painter" / "weights" / "planner", Reader.load),
     "words": (PACKAGE / "painter" / "weights" / "words", Words.load),
     "bank": (PACKAGE / "painter" / "bank", Bank.load),
+    "detector": (PACKAGE / "evaluation" / "weights" / "detector", Detector.load),
+    "identity": (PACKAGE / "evaluation" / "weights" / "identity", Identity.load),
 }
 MODEL_FILES = [
     (part, path.name)
@@ -327,7 +337,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 def test_every_part_of_the_model_has_files() -> None:
-    assert len(MODEL_FILES) >= 12
+    assert len(MODEL_FILES) >= 20
     assert {"meta.json"} < {name for _, name in MODEL_FILES}
 
 

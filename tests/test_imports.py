@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 import limner
+from limner.cli_train import COMMANDS
 
 ROOT = Path(limner.__file__).parent
 
-LAYERS = ("cli", "evaluation", "api", "service", "backends", "engine", "pipelines", "painter", "runtime")
+LAYERS = (
+    "cli", "cli_evaluate", "cli_train", "evaluation", "api", "service", "backends", "engine", "pipelines", "painter",
+    "runtime",
+)  # fmt: skip
 """Each imports those after it and never one before it."""
 
 NOUNS = {"limner", "limner.errors", "limner.config", "limner.engine.core"}
@@ -29,6 +33,7 @@ OTHER_USERS = {
     "limner.api.contract": {"limner.references"},  # a reference's forms, to plain text
     "limner.api.files": {"limner.imaging"},  # PNG and WebP of a stored JPEG
     "limner.api.health": {"limner.references"},  # the counters of refusals
+    "limner.api.pictures": {"limner.imaging"},  # the name of a file's format
     "limner.cli": {"limner.imaging", "limner.storage.blobs"},  # it builds a service of its own
 }
 
@@ -47,9 +52,12 @@ HEAVY = {
     "fastapi": ("limner.api.",),
     "starlette": ("limner.api.",),
     "uvicorn": ("limner.cli",),
-    "typer": ("limner.cli",),
+    "typer": ("limner.cli", "limner.cli_evaluate", "limner.cli_train"),
 }
 """Packages that are large or belong to one layer, and the modules that may import them. Ends in a dot: all below it."""
+
+BY_TABLE = "limner.cli_train"
+"""Imports modules by the names in its table, which a test of their own looks at."""
 
 WITHOUT_TORCH = "limner.pipelines.painter"
 """The pipeline that the core install runs, which has no torch."""
@@ -78,6 +86,8 @@ def imports_of(source: str, module: str, modules: set[str]) -> Iterator[str]:
             "import_module",
             "__import__",
         ):
+            if module == BY_TABLE:
+                continue
             first = node.args[0] if node.args else None
             assert isinstance(first, ast.Constant), f"{module} imports a name that is computed"
             yield str(first.value)
@@ -164,6 +174,17 @@ def test_training_is_imported_by_training_alone_and_knows_no_api(imports: list[I
     assert [(m, n) for m, n in imports if n.startswith(homes) and not m.startswith(homes)] == []
     above = {"cli", "api", "service", "backends"}
     assert [(m, n) for m, n in imports if m.startswith(homes) and part(n) in above and n.startswith("limner.")] == []
+
+
+def test_the_command_that_trains_runs_every_module_of_training_with_a_main_and_no_other() -> None:
+    mains = {
+        module_of(path)
+        for path in ROOT.rglob("training/*.py")
+        if "main"
+        in {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+    }
+    assert {module for _, module, _ in COMMANDS.values()} == mains
+    assert all(module.startswith(TRAINING) for module in mains)
 
 
 def imported_by(command: list[str], folder: Path) -> set[str]:

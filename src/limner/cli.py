@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limner.cli_evaluate import evaluate
+from limner.cli_train import train
+
 if TYPE_CHECKING:
     import socket
 
@@ -404,3 +407,7 @@ def _weights_bytes() -> int:
     """Size of the painter's weights and bank, bytes."""
     files = [path for part in ("weights", "bank") for path in (_painter() / part).rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files)
+
+
+app.command()(evaluate)
+app.add_typer(train, name="train")
