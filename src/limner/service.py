@@ -164,6 +164,7 @@ class Service:
                 prompt_chars=len(order.prompt),
                 optimized=order.optimize_prompt,
                 stored=order.store,
+                notes=len(course.notes),  # their number alone: they quote the prompt
                 seconds=round(time.monotonic() - began, 3),
             )
 
