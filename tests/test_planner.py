@@ -692,3 +692,31 @@ def test_the_ground_of_every_place_is_the_drawer_s() -> None:
         drawn = places.draw(place, "day", "clear", 1.0, 0, None)
         ground = KINDS[place]
         assert (ground.horizon, ground.ground, ground.surface) == (drawn.horizon, drawn.ground, drawn.surface)
+
+
+def test_who_flies_a_kite_stands_under_it() -> None:
+    scene = plan("a boy flying a kite on a beach").scene
+    boy, kite = people(scene)[0], things(scene, "kite")[0]
+    assert boy.y > 0.7
+    assert kite.y < boy.y - boy.height + 0.05
+
+
+def test_a_sofa_is_in_a_room_and_who_is_on_it_sits_low() -> None:
+    for seed in range(5):
+        scene = plan("a cat sleeping on a sofa", seed=seed).scene
+        cat, sofa = things(scene, "cat")[0], things(scene, "couch-and-lamp")[0]
+        assert scene.place == "room"
+        assert sofa.y - 0.4 * sofa.height < cat.y < sofa.y
+
+
+def test_a_portrait_shows_head_and_chest() -> None:
+    for prompt in ("portrait of a woman with red hair", "a woman with red hair, close-up"):
+        (woman,) = people(plan(prompt).scene)
+        assert 0 < woman.y - woman.height < 0.2
+        assert woman.y > 1.2
+
+
+def test_a_rider_ends_behind_the_mount() -> None:
+    scene = plan("a girl riding a horse").scene
+    girl, horse = people(scene)[0], things(scene, "horse")[0]
+    assert horse.y - 0.6 * horse.height < girl.y < horse.y - 0.35 * horse.height

@@ -151,3 +151,8 @@ def test_the_evaluation_fails_where_readings_are_of_other_prompts() -> None:
     prompts = [case for case in cases() if case.kind == "simple"]
     moved = [Case(c.kind, other.prompt, c.facts) for c, other in zip(prompts, prompts[1:] + prompts[:1], strict=True)]
     assert share("both", moved) < 0.35
+
+
+@pytest.mark.parametrize("prompt", ["a chef cooking pasta in a kitchen", "a chef in a kitchen"])
+def test_nobody_whom_the_grammar_finds_is_overlooked(prompt: str) -> None:
+    assert "chef" in [mention.noun for mention in PLANNER.read(prompt).mentions]

@@ -15,6 +15,7 @@ from limner.painter.bank import Bank
 from limner.painter.piles import (
     EDGE,
     HEIGHTS,
+    LIGHT,
     LOWEST,
     MOUNTS,
     SCENERY,
@@ -31,12 +32,13 @@ from limner.painter.piles import (
     seen,
     stage_of,
 )  # fmt: skip
-from limner.painter.scene import Item, Thing
+from limner.painter.scene import Item, Person, Thing
 
 LAYERED = ("behind", "front")  # relations that overlap
 RANKS = 4
 WORTH = 1.25  # how much larger things must become for another rank
 CENTRAL = 0.36  # of the width: the main subject's middle is no nearer to an edge, if that can be had
+PORTRAIT = 1.3  # a person's height in a portrait, which shows head and chest
 SHOWN = 0.55  # how much of what is behind should be seen
 
 
@@ -302,4 +304,12 @@ def _hang(hung: list[Group], stood: list[Cluster], stage: Stage, rng: random.Ran
             group.depth -= 0.5  # the air is behind all that stands
 
 
-__all__ = ["MOUNTS", "Ground", "Relation", "Size", "Wish", "arrange"]
+def portrait(items: tuple[Item, ...], aspect: float, ratio_of: Callable[[Item], float]) -> tuple[Item, ...]:
+    """A picture of one person alone, seen from close by; any other is returned as it is."""
+    if len(items) != 1 or not isinstance(items[0], Person):
+        return items
+    height = min(PORTRAIT, 1.1 * aspect / ratio_of(items[0]))
+    return (items[0].model_copy(update={"x": 0.5, "y": round(2 * EDGE + height, 4), "height": round(height, 4)}),)
+
+
+__all__ = ["LIGHT", "MOUNTS", "Ground", "Relation", "Size", "Wish", "arrange"]

@@ -43,13 +43,14 @@ SEATS = {
 DECKS = {
     "sailboat": 0.16, "canoe": 0.3, "speedboat": 0.3, "motor-boat": 0.3, "ship": 0.5, "bicycle": 0.12, "sled": 0.3,
     "motorcycle": 0.2, "motor-scooter": 0.2, "kick-scooter": 0.15, "skateboard": 0.55, "bed": 0.45, "chair": 0.5,
-    "couch-and-lamp": 0.4, "table": 0.97, "desk": 0.97, "wooden-table": 0.97, "picnic-table": 0.95, "bookshelf": 0.97,
+    "couch-and-lamp": 0.24, "table": 0.97, "desk": 0.97, "wooden-table": 0.97, "picnic-table": 0.95, "bookshelf": 0.97,
     "refrigerator": 0.97, "stove": 0.97, "wardrobe": 0.97, "chest-of-drawers": 0.97, "washing-machine": 0.97,
     "dishwasher": 0.97, "upright-piano": 0.97, "grand-piano": 0.6, "radiator": 0.97, "safe": 0.97, "ottoman": 0.85,
     "rug": 0.5, "welcome-mat": 0.5, "yoga-mat": 0.55, "magic-carpet": 0.55, "pond": 0.55, "puddle": 0.55,
     "raft": 0.3, "hammock": 0.4,
 }  # fmt: skip
-RIDDEN = 0.27  # where the feet of a rider are, unless `DECKS` says it
+RIDDEN = 0.27  # where the feet of a rider are on a vehicle, unless `DECKS` says it
+BELLY = 0.42  # the same on what lives: feet that came lower would stick out under it
 SEATED = ("bench", "chair", "sofa", "couch", "throne", "stool")  # ends of the names of what people sit on
 MOUNTS = ("animal", "animal-head", "vehicle", "fantasy")
 BOATS = ("sailboat", "ship", "passenger-ship", "ferry")  # with a deck to stand on
@@ -401,7 +402,7 @@ def _mount(group: Group, anchor: Group, count: int) -> None:
         group.shrink(0.62 * anchor.width / count, 0.75 * anchor.tall)
         return
     if group.human and anchor.about in MOUNTS:
-        group.shrink(1.2 * anchor.width / count, (1.35 if anchor.about == "vehicle" else 1.05) * anchor.tall)
+        group.shrink(1.2 * anchor.width / count, (1.35 if anchor.about == "vehicle" else 0.95) * anchor.tall)
     elif group.about == "clothes" and anchor.about != "clothes":
         group.shrink(0.5 * anchor.width, 0.34 * anchor.tall)
     elif not (isinstance(group.wish.item, Person) and _is_seat(anchor)):
@@ -417,7 +418,7 @@ def _seat(group: Group, anchor: Group) -> float:
     if group.bust and group.human and anchor.about in MOUNTS:
         return 0.45  # its lower edge is behind the mount's body
     if group.human and anchor.about in MOUNTS:
-        return DECKS.get(anchor.concept, RIDDEN)
+        return DECKS.get(anchor.concept, RIDDEN if anchor.about == "vehicle" else BELLY)
     if isinstance(group.wish.item, Person) and _is_seat(anchor):
         return -0.03  # people bring a stool of their own
     if group.about == "clothes":

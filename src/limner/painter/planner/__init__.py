@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 
 from limner.painter import draft
 from limner.painter.bank import Bank
-from limner.painter.composition import arrange
+from limner.painter.composition import arrange, portrait
 from limner.painter.places import KINDS
 from limner.painter.planner.assembly import assemble
 from limner.painter.planner.casting import cast_all
 from limner.painter.planner.chunks import Lexicon, is_list, settle, tag
 from limner.painter.planner.grammar import read
-from limner.painter.planner.merge import filled
+from limner.painter.planner.merge import filled, overlooked
 from limner.painter.planner.phrases import Finder
 from limner.painter.planner.reader import Reader, TextEncoder, named
 from limner.painter.planner.reading import Reading
@@ -122,6 +122,8 @@ class ParsingPlanner:
             return references[item.index] if isinstance(item, Reference) else self._ratio(item)
 
         items = arrange(wishes, ground, aspect, dice("where"), self.bank, ratio_of, zoom, WATERS.get(setting.place))
+        if reading.setting.get("frame") == "close":
+            items = portrait(items, aspect, ratio_of)
         scene = Scene(
             place=setting.place,
             backdrop=setting.backdrop,
@@ -136,8 +138,9 @@ class ParsingPlanner:
     def read(self, prompt: str, by: By = "both") -> Reading:
         """What the prompt says, before the seed decides the rest.
 
-        With "both", the network leads in lists of keywords and where it is sure of every word, and the grammar, which
-        the network tells what words name something, leads elsewhere; the other fills up what the first left open.
+        With "both", the network leads in lists of keywords and where it is sure of every word, unless it overlooks
+        something that the grammar found, and the grammar, which the network tells what words name something, leads
+        elsewhere; the other fills up what the first left open.
         Other languages than English, and all where there is no network, are the grammar's.
         """
         simple = plain(prompt)
@@ -153,6 +156,7 @@ class ParsingPlanner:
             if by == "both":
                 other = read(settle(chunks, named(chunks, parse)), self.bank, find)
                 leads = is_list(chunks) or min(parse.sure, default=1.0) > LEADS
+                leads = leads and not overlooked(reading, other)
                 reading = filled(reading, other) if leads else filled(other, reading)
         reading.notes[:0] = [note for note in notes if any(f'"{m.noun}"' in note for m in reading.mentions)]
         return reading

@@ -8,10 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 from limner.painter.bank import Bank
-from limner.painter.composition import MOUNTS, Relation, Size, Wish
+from limner.painter.composition import LIGHT, MOUNTS, Relation, Size, Wish
 from limner.painter.planner.granted import grant
 from limner.painter.planner.reading import ANIMATE, Mention, Reading
 from limner.painter.planner.setting import PLEASANT, Dice, Setting, setting_of
@@ -59,6 +60,7 @@ def cast_all(
     """
     _greet(reading, references, dice, bank)
     shown = _references(reading, references)
+    _let_fly(reading)
     setting = setting_of(reading, dice, bank)
     shown = _limit(reading, grant(reading, setting, shown, bank), bank)
     second = dice("set").random() < 0.3
@@ -101,6 +103,14 @@ def cast_all(
             )
         )
     return _surround(reading, wishes), setting
+
+
+def _let_fly(reading: Reading) -> None:
+    """Who flies a kite stands on the ground, and the kite is over them."""
+    for index, (person, thing) in enumerate(pairwise(reading.mentions)):
+        if person.kind != "thing" and person.facts.get("air") and thing.concept in LIGHT and thing.relation is None:
+            del person.facts["air"]
+            thing.relation, thing.other = "above", index
 
 
 def _limit(reading: Reading, shown: dict[int, int], bank: Bank) -> dict[int, int]:

@@ -32,6 +32,11 @@ def filled(first: Reading, second: Reading) -> Reading:
     return first
 
 
+def overlooked(first: Reading, second: Reading) -> bool:
+    """Whether the second reading shows something that the first has no use for at all."""
+    return any(mention.noun in first.unused for mention in second.mentions)
+
+
 def _same(first: list[Mention], second: list[Mention]) -> dict[int, int]:
     """Which mentions of two readings are the same: the k-th cat of one is the k-th cat of the other."""
     same: dict[int, int] = {}

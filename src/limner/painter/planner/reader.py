@@ -139,6 +139,8 @@ def named(chunks: Sequence[Chunk], parse: Parse) -> dict[int, bool]:
         if min(parse.sure[w] for w in words) > SURE:
             if roles & {"thing", "person"}:
                 told[number] = True
+            elif chunk.kind == "person" and "part" in roles:
+                pass  # "a chef cooking pasta" is no kind of pasta: let the grammar say who is part of a name
             elif roles <= {"none", "colour", "trait", "pose", "part", "count"}:
                 told[number] = False
     return told

@@ -150,9 +150,10 @@ def _place(reading: Reading, rng: random.Random, bank: Bank) -> Place:
     homes = [_home(m, bank) for m in reading.mentions]
     if "weather" in reading.setting or reading.setting.get("time") not in (None, "day"):
         homes = [tuple(p for p in home if p not in INDOORS) or home for home in homes]
-    # A place in which nobody is out of place, if there is one; the main subject decides between them.
+    # A place in which nobody is out of place, if there is one; else what furnishes a room decides, or the main subject.
     common = [p for p in homes[0] if all(p in home for home in homes[1:])]
-    return rng.choice(common or list(homes[0]))
+    furnished = next((home for home in homes if home == HOMES["furniture"]), homes[0])
+    return rng.choice(common or list(furnished))
 
 
 def _home(mention: Mention, bank: Bank) -> tuple[Place, ...]:
