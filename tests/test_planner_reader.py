@@ -156,3 +156,46 @@ def test_the_evaluation_fails_where_readings_are_of_other_prompts() -> None:
 @pytest.mark.parametrize("prompt", ["a chef cooking pasta in a kitchen", "a chef in a kitchen"])
 def test_nobody_whom_the_grammar_finds_is_overlooked(prompt: str) -> None:
     assert "chef" in [mention.noun for mention in PLANNER.read(prompt).mentions]
+
+
+def test_an_unknown_word_that_seems_to_be_a_person_is_told() -> None:
+    reading = PLANNER.read("two red balloons above a frobnicator")
+    assert [mention.noun for mention in reading.mentions] == ["balloons", "frobnicator"]
+    assert reading.notes == ['The word "frobnicator" is not known: a person stands in.']
+
+
+@pytest.mark.parametrize(
+    ("prompt", "counts"),
+    [
+        ("duck", {"duck": 1}),
+        ("brown umbrella", {"umbrella": 1}),
+        ("a camera with a pizza", {"camera": 1, "pizza": 1}),
+        ("both a yellow chair and a white camel", {"chair": 1, "camel": 1}),
+        ("a pair of jeans next to a panda", {"jeans": 1, "panda": 1}),
+        ("exactly three pairs of scissors", {"scissors": 3}),
+        ("an owl under a bunch of grapes", {"owl": 1, "grapes": 1}),
+        ("penguins (2)", {"penguin": 2}),
+        ("toilets, 4 of them", {"toilet": 4}),
+        ("not one but two pizzas", {"pizza": 2}),
+        ("three wine glasses", {"wine-glass": 3}),
+    ],
+)
+def test_everyday_turns_of_phrase_show_as_many_as_they_say(prompt: str, counts: dict[str, int]) -> None:
+    items = PLANNER.plan(prompt, 3, 1.0).scene.items
+    shown = [BANK[item.concept].concept for item in items if isinstance(item, Thing)]
+    assert {concept: shown.count(concept) for concept in shown} == counts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "plainer"),
+    [
+        ("A watermelon with a zebra on its right", "a zebra to the right of a watermelon"),
+        ("a handbag, and to its left a parrot", "a parrot to the left of a handbag"),
+        ("at the top a teapot, at the bottom a guitar", "a teapot above a guitar"),
+        ("at the bottom a pair of jeans, at the top a guitar", "a guitar above one jeans"),
+        ("right: a chair, left: a snail", "a chair to the right of a snail"),
+        ("on the right, a balloon; on the left, a frog", "a balloon to the right of a frog"),
+    ],
+)
+def test_sides_told_in_another_order_are_put_in_order(prompt: str, plainer: str) -> None:
+    assert plain(prompt) == plainer

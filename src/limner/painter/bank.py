@@ -193,7 +193,8 @@ def singular_phrase(phrase: str) -> str:
     words = phrase.split(" ")
     joints = [at for at, word in enumerate(words) if at and word in ("of", "in", "with", "on", "and")]
     head = (joints[0] if joints else len(words)) - 1
-    words[head] = singular(words[head])
+    # Glasses alone are worn; those of wine are many of one.
+    words[head] = "glass" if head and words[head] == "glasses" else singular(words[head])
     return " ".join(words)
 
 

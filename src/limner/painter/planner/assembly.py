@@ -135,6 +135,7 @@ class _Assembly:
             kind = "person" if chunk.kind == "person" else "subject"
         elif self.roles[k] == "person" and chunk.kind == "unknown":
             kind, plural = "person", singular_phrase(chunk.text) != chunk.text
+            self.reading.notes.append(f'The word "{chunk.text}" is not known: a person stands in.')
         elif concept is None:
             if chunk.kind == "unknown":
                 name = self._whole_name(k)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from limner.painter.planner.reading import Mention, Reading
+from limner.painter.planner.words import VOCABULARY
+
+IDLE = ("stop", "quiet", "vain")  # kinds of words that are never told as unused: "camera" may be meant, or not
 
 
 def filled(first: Reading, second: Reading) -> Reading:
@@ -34,7 +37,9 @@ def filled(first: Reading, second: Reading) -> Reading:
 
 def overlooked(first: Reading, second: Reading) -> bool:
     """Whether the second reading shows something that the first has no use for at all."""
-    return any(mention.noun in first.unused for mention in second.mentions)
+    shown = {mention.noun for mention in first.mentions}
+    missed = [mention.noun for mention in second.mentions if mention.noun not in shown]
+    return any(noun in first.unused or (noun in VOCABULARY and VOCABULARY[noun].kind in IDLE) for noun in missed)
 
 
 def _same(first: list[Mention], second: list[Mention]) -> dict[int, int]:

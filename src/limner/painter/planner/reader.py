@@ -38,6 +38,7 @@ DEFAULT = Path(__file__).parent.parent / "weights" / "planner"
 FILE = "reader.onnx"
 MAKER = "limner.painter.training.planner_export"
 HEAD_DIM = 32  # of attention; half of it are angles of the rotary positions
+SHORT = 3  # chunks of a prompt that is hardly more than a name
 SURE = 0.9  # a probability that is enough to overrule the grammar
 LONGEST = 480  # words of a prompt that are read; 1500 letters are about 300
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -139,11 +140,23 @@ def named(chunks: Sequence[Chunk], parse: Parse) -> dict[int, bool]:
         if min(parse.sure[w] for w in words) > SURE:
             if roles & {"thing", "person"}:
                 told[number] = True
-            elif chunk.kind == "person" and "part" in roles:
-                pass  # "a chef cooking pasta" is no kind of pasta: let the grammar say who is part of a name
+            elif _is_named(chunks, number):
+                pass
             elif roles <= {"none", "colour", "trait", "pose", "part", "count"}:
                 told[number] = False
     return told
+
+
+def _is_named(chunks: Sequence[Chunk], number: int) -> bool:
+    """Whether a chunk stands where only a noun can: "a chef cooking", "a red ball.", "duck"."""
+    chunk, before = chunks[number], chunks[number - 1] if number else None
+    after = chunks[number + 1] if number + 1 < len(chunks) else None
+    if chunk.concept is None and chunk.kind != "person":
+        return False
+    closed = after is None or after.kind not in ("noun", "person", "unknown", "adjective") or after.text.endswith("ing")
+    if before is None or before.kind in ("comma", "stop"):
+        return closed and len(chunks) <= SHORT
+    return closed and before.kind in ("article", "their", "count", "adjective")
 
 
 def word_features(simple: str, encoder: TextEncoder) -> Float32:

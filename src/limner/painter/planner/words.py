@@ -59,10 +59,42 @@ _AFTER = (
 )  # fmt: skip
 
 
+_NUMBER = r"\d|two|three|four|five|six|seven|eight|nine"
+_NAME = r"(?:an?|the|one) [\w-]+(?: [\w-]+){0,4}?"
+_OWN = "(?:its|his|her|their)"
+_AT = "(?:(?:on|to|at) the )?"
+_END = r"(?=[.,;!?]|$)"
+_TWINS = (
+    r"jeans|trousers|pants|shorts|glasses|sunglasses|eyeglasses|spectacles|goggles|scissors|pliers|binoculars|tongs"
+)
+_TURNED = (
+    # One thing in spite of its plural: a pair of jeans, a bunch of grapes.
+    (re.compile(rf"\b(?:an?|one) pair of ({_TWINS})\b"), r"one \1"),
+    (re.compile(rf"\bpairs? of ({_TWINS})\b"), r"\1"),
+    (re.compile(r"\b(?:an?|one) bunch of (grapes|bananas|flowers|keys)\b"), r"one \1"),
+    (re.compile(r"\bbunch(?:es)? of (grapes|bananas|flowers|keys)\b"), r"\1"),
+    (re.compile(r"\bboth (?=an?\b|the\b)"), ""),
+    # Numbers behind or after another: "apples (2)", "apples, two of them", "not one but two apples".
+    (re.compile(rf"\b([\w-]+) \(({_NUMBER})\)"), r"\2 \1"),
+    (re.compile(rf"\b([\w-]+), ({_NUMBER}) of them\b"), r"\2 \1"),
+    (re.compile(rf"\bnot one,? but ({_NUMBER})\b"), r"\1"),
+    # Sides told of the second thing, or before both.
+    (re.compile(rf"\b({_NAME}) with ({_NAME}) (?:on|to) {_OWN} (left|right)\b"), r"\2 to the \3 of \1"),
+    (re.compile(rf"\b({_NAME}),? and (?:on|to) {_OWN} (left|right),? ({_NAME}){_END}"), r"\3 to the \2 of \1"),
+    (
+        re.compile(rf"{_AT}\b(left|right)[,:]? ({_NAME})[;,] {_AT}(?:left|right)[,:]? ({_NAME}){_END}"),
+        r"\2 to the \1 of \3",
+    ),
+    (re.compile(rf"\bat the top,? ({_NAME})[,;](?: and)? at the bottom,? ({_NAME}){_END}"), r"\1 above \2"),
+    (re.compile(rf"\bat the bottom,? ({_NAME})[,;](?: and)? at the top,? ({_NAME}){_END}"), r"\2 above \1"),
+)  # fmt: skip
+"""Turns of phrase that the grammar does not have, and the same in words that it has."""
+
+
 def plain(text: str) -> str:
-    """A text in lower case and compatibility form, "1girl" in two words, Chinese "on" and its like before the noun."""
+    """A text in lower case and compatibility form, "1girl" in two words, and some turns of phrase made plainer."""
     simple = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    for pattern, english in _AFTER:
+    for pattern, english in (*_AFTER, *_TURNED):
         simple = pattern.sub(english, simple)
     return _GLUED.sub(" ", simple)
 
