@@ -165,7 +165,7 @@ def test_a_window_is_judged_alike_alone_and_in_a_picture() -> None:
 def test_every_parameter_has_a_gradient() -> None:
     network = Network()
     features, target = batch(8)
-    sum(losses(network.head(features)[:, :, 0, 0], target).values()).backward()  # type: ignore[union-attr]
+    sum(losses(network.head(features)[:, :, 0, 0], target).values()).backward()  # type: ignore[union-attr]  # sum of tensors, typed as of ints
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
