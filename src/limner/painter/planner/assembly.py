@@ -12,10 +12,10 @@ from typing import Literal
 
 from limner.painter.bank import Bank, singular_phrase
 from limner.painter.planner.chunks import Chunk
-from limner.painter.planner.grammar import BOOKS, BUILDS, HUMAN, MOST_MENTIONS, THEIRS
+from limner.painter.planner.grammar import BOOKS, BUILDS, HUMAN, THEIRS
 from limner.painter.planner.phrases import MOST_OF_ONE, Finder, Spec
 from limner.painter.planner.reader import Parse, Relation, Role
-from limner.painter.planner.reading import Mention, Reading, able, inside
+from limner.painter.planner.reading import MOST_MENTIONS, Mention, Reading, able, inside
 from limner.painter.planner.words import VOCABULARY, Word
 
 SAID = ("on", "under", "above", "below", "left", "right", "behind", "front", "between", "riding")  # tables know best
@@ -324,7 +324,7 @@ class _Assembly:
             elif about:
                 self.reading.bind([chunk], self.nouns[at], about)
             else:
-                self.reading.bind([chunk], replace(self.chunks[at], word=self.chunks[at].word), [])
+                self.reading.bind([chunk], self.chunks[at], [])
 
     def _dress(self, k: int) -> None:
         chunk, people = self.chunks[k], self._wearers(k)
@@ -392,7 +392,7 @@ class _Assembly:
             case "holding" | "wear":
                 self._give(relation, mentions[about[0]], about[0], to)
             case "between":
-                self._between(about[0], to)
+                self.reading.between(about[0], to)
             case "riding":
                 self._stand("on", about, to[0])
                 if anchor.count is None:
@@ -447,17 +447,6 @@ class _Assembly:
                 self._stand("on", [i], index)
             else:
                 self._stand("holding" if hand else "beside", [i], index)
-
-    def _between(self, middle: int, to: list[int]) -> None:
-        mentions = self.reading.mentions
-        one = mentions[to[0]]
-        if len(to) == 1 and (one.count or 2) > 1 and len(mentions) < MOST_MENTIONS:
-            twin = replace(one, count=(one.count or 2) // 2, facts=dict(one.facts), said=dict(one.said))
-            one.count = (one.count or 2) - (twin.count or 1)
-            mentions.append(twin)
-            to = [*to, len(mentions) - 1]
-        for i, side in zip(to, ("left", "right"), strict=False):
-            mentions[i].relation, mentions[i].other = side, middle
 
     # The whole picture
 

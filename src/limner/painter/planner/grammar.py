@@ -12,10 +12,9 @@ from typing import Literal
 from limner.painter.bank import Bank
 from limner.painter.planner.chunks import HEADS, OPENERS, Chunk
 from limner.painter.planner.phrases import Finder, Phrase, Spec, phrase_at
-from limner.painter.planner.reading import ANIMATE, Mention, Reading, able, inside
+from limner.painter.planner.reading import ANIMATE, MOST_MENTIONS, Mention, Reading, able, inside
 from limner.painter.planner.words import STOPS, VOCABULARY, Kind, Word, phrase
 
-MOST_MENTIONS = 16
 HELD = ("tiny", "small")  # sizes of what a person who is "with" it holds
 BOOKS = ("closed-book", "open-book", "books")
 VESSELS = frozenset(
@@ -267,7 +266,8 @@ class _Reader:
             if mentions[new[0]].count is None:
                 mentions[new[0]].count = main.count  # to each their own
         elif relation == "between":
-            self._between(about[0], new)
+            if not self.reading.between(about[0], new):
+                self.carried = Chunk("between", Word("relation", {"relation": "across"}))
         elif relation == "below":
             mentions[new[0]].relation, mentions[new[0]].other = "above", about[0]
         elif relation in DIRECT:
@@ -286,19 +286,6 @@ class _Reader:
             return "holding" if drawing.size in HELD or drawing.group == "music" else "with"
         wearer = self.bank[main.concept].group in ANIMATE or main.concept.startswith("snowman")
         return "on" if drawing.group == "clothes" and wearer else "with"
-
-    def _between(self, middle: int, new: list[int]) -> None:
-        mentions = self.reading.mentions
-        one = mentions[new[0]]
-        if len(new) == 1 and (one.count or 2) > 1 and len(mentions) < MOST_MENTIONS:
-            twin = replace(one, count=(one.count or 2) // 2, facts=dict(one.facts), said=dict(one.said))
-            one.count = (one.count or 2) - (twin.count or 1)
-            mentions.append(twin)
-            new = [*new, len(mentions) - 1]
-        for i, side in zip(new, ("left", "right"), strict=False):
-            mentions[i].relation, mentions[i].other = side, middle
-        if len(new) == 1:
-            self.carried = Chunk("between", Word("relation", {"relation": "across"}))
 
     def _free(self) -> list[int]:
         """The mentions that a relation said now is about: the last one, or what it depends on where it is taken."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from limner.painter.folder import read_folder
-from limner.painter.planner.chunks import Chunk
+from limner.painter.planner.chunks import OPENERS, Chunk
 from limner.painter.planner.words import STOPS, Kind, spans
 from limner.runtime.openvino import Network
 
@@ -156,7 +156,7 @@ def _is_named(chunks: Sequence[Chunk], number: int) -> bool:
     closed = after is None or after.kind not in ("noun", "person", "unknown", "adjective") or after.text.endswith("ing")
     if before is None or before.kind in ("comma", "stop"):
         return closed and len(chunks) <= SHORT
-    return closed and before.kind in ("article", "their", "count", "adjective")
+    return closed and before.kind in OPENERS
 
 
 def word_features(simple: str, encoder: TextEncoder) -> Float32:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from limner.painter.bank import Bank
 from limner.painter.planner.chunks import Chunk
 
 ANIMATE = frozenset({"animal", "animal-head", "insect", "figure", "fantasy"})  # groups of the bank
+MOST_MENTIONS = 16
 SETTINGS = ("place", "time", "weather", "style", "frame")
 LOOKS = ("age", "build", "skin", "hair", "hair_colour", "beard", "glasses", "hat", "top", "expression", "pose", "size")
 CLOTHES = {"top": "top_colour", "bottom": "bottom_colour", "hat": "hat_colour"}
@@ -86,6 +87,18 @@ class Reading:
                 mention.other = numbers[mention.other]
         self.mentions[:] = [self.mentions[i] for i in kept]
         return {numbers[index]: reference for index, reference in shown.items()}
+
+    def between(self, middle: int, to: Sequence[int]) -> bool:
+        """Put mentions to both sides of another, parting several of one kind. Whether both sides are taken then."""
+        one = self.mentions[to[0]]
+        if len(to) == 1 and (one.count or 2) > 1 and len(self.mentions) < MOST_MENTIONS:
+            twin = replace(one, count=(one.count or 2) // 2, facts=dict(one.facts), said=dict(one.said))
+            one.count = (one.count or 2) - (twin.count or 1)
+            self.mentions.append(twin)
+            to = [*to, len(self.mentions) - 1]
+        for index, side in zip(to, ("left", "right"), strict=False):
+            self.mentions[index].relation, self.mentions[index].other = side, middle
+        return len(to) > 1
 
     def bind(self, words: list[Chunk], head: Chunk, to: list[Mention]) -> None:
         """Give adjectives to what they are about; those that say nothing of it had no effect."""
