@@ -103,6 +103,12 @@ def serving(folder: Path, gate: threading.Semaphore | None = None, **options: An
             thread.join()
 
 
+def wait_for(true: Callable[[], Any]) -> None:
+    """Return once `true()`; a test that never gets there is ended by its timeout."""
+    while not true():
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the default settings, shared by the tests of a module."""

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from conftest import API, Server
+from conftest import API, Server, wait_for
 from limner.api.app import TRACE_HEADERS, create_app
 from limner.api.auth import Keys
 from limner.config import Settings
@@ -268,6 +268,7 @@ def test_every_line_of_a_call_carries_its_id(serve: Serve) -> None:
     server = serve()
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         reply = server.paint(size="1x1")
+        wait_for(lambda: any(line["event"] == "request" for line in logs))  # written after the answer is sent
     assert {line["event"] for line in logs} == {"fields ignored", "order", "request"}
     assert {line["id"] for line in logs} == {reply.json()["id"]}
 

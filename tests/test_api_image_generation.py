@@ -10,14 +10,13 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import API, Server
+from conftest import API, Server, wait_for
 from limner.api.app import TRACE_HEADERS
 from limner.api.contract import SIZES
 from limner.api.minimax import PATHS
@@ -315,10 +314,3 @@ def test_a_body_that_never_ends_is_a_1001(serve: Serve) -> None:
 
 def metrics(server: Server) -> str:
     return server.client.get("/metrics").text
-
-
-def wait_for(true: Callable[[], Any]) -> None:
-    """Return once `true()`; a test that never gets there is ended by its timeout."""
-    pause = threading.Event()
-    while not true():
-        pause.wait(0.01)

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pytest
 from PIL import Image
 
 import limner
+from conftest import wait_for
 from limner.errors import ModelUnusable
 from limner.evaluation.detector import Detector
 from limner.evaluation.identity import Identity
@@ -144,13 +144,6 @@ def together(*tasks: Callable[[], Any]) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
-
-
-def wait_for(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # The same request, the same bytes
