@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from limner.engine.core import Batch, Encoded, Float32, Key, Request, UInt8
+from limner.engine.levels import schedule
 from limner.errors import ModelUnusable
 from limner.evaluation import characters, references, traits
 from limner.evaluation.identity import SIDE, Identity, framed, of_picture, rank
@@ -209,7 +210,7 @@ class Painter:
         own = next(one for one in EVERY if one.name == request.id)
         self.cut = trimmed(characters.picture_of(characters.draw(own.drawn()), "alpha", 0))
         scene = scene_with(Reference(x=0.5, y=0.95, height=0.7))
-        return Encoded(Key("m", (3, 16, 16), 1), 1, 1.0, 1.0, None, plan=scene.model_dump(mode="json"))
+        return Encoded(Key("m", (3, 16, 16), 1), schedule(1), 1.0, 1.0, None, plan=scene.model_dump(mode="json"))
 
     def evaluate(self, batch: Batch) -> Float32:
         return np.zeros_like(batch.x)
@@ -258,7 +259,7 @@ class TestTask:
     def test_a_pipeline_without_a_plan_is_refused(self, bank: Bank) -> None:
         class Secretive(Painter):
             def encode(self, request: Request) -> Encoded:
-                return Encoded(Key("m", (3, 16, 16), 1), 1, 1.0, 1.0, None)
+                return Encoded(Key("m", (3, 16, 16), 1), schedule(1), 1.0, 1.0, None)
 
             def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
                 return np.zeros((request.height, request.width, 3), np.uint8)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from limner import pipelines
-from limner.engine import samplers
-from limner.engine.core import SEEDS, Batch, Encoded, Request, UInt8
+from limner.engine import levels, samplers
+from limner.engine.core import SEEDS, Request, UInt8
 from limner.errors import InvalidRequest, ModelUnusable, ReferenceRefused
+from limner.evaluation.painting import finish
 from limner.painter.bank import Bank
 from limner.painter.denoiser import STYLES
 from limner.pipelines.painter import STEPS, WEIGHTS, PainterPipeline
@@ -38,24 +39,8 @@ def asked(prompt: str = "a red fox on a snowy hill", width: int = 512, height: i
     return Request("test", prompt, fields.pop("seed", 7), width, height, **fields)
 
 
-def evaluated(painter: PainterPipeline, request: Request, encoded: Encoded) -> UInt8:
-    """What the engine does with one request alone."""
-    noise = samplers.noise(request.seed, encoded.key.shape)
-    state = samplers.begin(noise, samplers.schedule(encoded.steps, encoded.shift))
-    while not state.finished:
-        known = [encoded.conditioning] if encoded.guidance == 1 else [encoded.conditioning, encoded.unconditional]
-        rows = len(known)
-        batch = Batch(
-            encoded.key, (request,) * rows, np.stack([state.x] * rows), np.float32([state.t] * rows), (*known,)
-        )
-        clean = painter.evaluate(batch)
-        prediction = clean[0] if rows == 1 else samplers.guided(clean[0], clean[1], encoded.guidance)
-        state = samplers.SAMPLERS[encoded.sampler].advance(state, prediction)
-    return painter.decode(request, encoded, state.x)
-
-
 def paint(painter: PainterPipeline, request: Request) -> UInt8:
-    return evaluated(painter, request, painter.encode(request))
+    return finish(painter, request, painter.encode(request))
 
 
 def character(colour: tuple[int, int, int] = BLUE) -> UInt8:
@@ -90,14 +75,12 @@ def test_the_same_request_has_the_same_bytes_among_interleaved_neighbours(painte
     alone = [paint(painter, request) for request in requests]
     encoded = [painter.encode(request) for request in requests]
     states = [
-        samplers.begin(samplers.noise(request.seed, e.key.shape), samplers.schedule(e.steps, e.shift))
+        samplers.begin(samplers.noise(request.seed, e.key.shape), e.levels)
         for request, e in zip(requests, encoded, strict=True)
     ]
     for _ in range(STEPS):
         for k in (2, 0, 1):
-            batch = Batch(
-                encoded[k].key, (requests[k],), states[k].x[None], np.float32([states[k].t]), (encoded[k].conditioning,)
-            )
+            batch = samplers.batch(encoded[k].key, [requests[k]], [states[k]], [encoded[k].conditioning])
             states[k] = samplers.SAMPLERS[encoded[k].sampler].advance(states[k], painter.evaluate(batch)[0])
     for request, e, state, expected in zip(requests, encoded, states, alone, strict=True):
         np.testing.assert_array_equal(painter.decode(request, e, state.x), expected)
@@ -113,11 +96,14 @@ def test_rows_of_one_batch_are_what_each_is_alone(painter: PainterPipeline) -> N
     """Which is why the k-th of n is the first of its own seed."""
     request = asked()
     encoded = painter.encode(request)
-    xs = np.stack([samplers.noise(seed, encoded.key.shape) for seed in (1, 2)])
-    t = np.float32([0.2, 0.7])
-    together = painter.evaluate(Batch(encoded.key, (request,) * 2, xs, t, (encoded.conditioning,) * 2))
+    states = [
+        samplers.begin(samplers.noise(seed, encoded.key.shape), levels.flow([noise, 0]))
+        for seed, noise in ((1, 0.8), (2, 0.3))
+    ]
+    known = encoded.conditioning
+    together = painter.evaluate(samplers.batch(encoded.key, [request] * 2, states, [known] * 2))
     for k in range(2):
-        one = painter.evaluate(Batch(encoded.key, (request,), xs[k : k + 1], t[k : k + 1], (encoded.conditioning,)))
+        one = painter.evaluate(samplers.batch(encoded.key, [request], states[k : k + 1], [known]))
         np.testing.assert_array_equal(together[k], one[0])
 
 
@@ -268,7 +254,7 @@ def test_strength_is_how_far_the_picture_leaves_the_draft(painter: PainterPipeli
     distances = []
     for strength in (0.0, 0.5, 1.0):
         encoded = painter.encode(asked(strength=strength))
-        picture = evaluated(painter, asked(strength=strength), encoded)
+        picture = finish(painter, asked(strength=strength), encoded)
         drafted = encoded.detail.draft.draw(512, 512)
         distances.append(np.abs(picture.astype(int) - drafted).mean())
     assert distances[0] < distances[1] < distances[2]

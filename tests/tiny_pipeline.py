@@ -16,6 +16,7 @@ import zlib
 
 import numpy as np
 
+from limner.engine import levels
 from limner.engine.core import Batch, Encoded, Float32, Key, Request, SamplerName, UInt8
 from limner.errors import InvalidRequest
 
@@ -60,7 +61,7 @@ class TinyPipeline:
         shape = (3, request.height // SQUARE, request.width // SQUARE)
         return Encoded(
             key=Key(self.name, shape, tokens=8),
-            steps=4 if request.steps is None else request.steps,
+            levels=levels.schedule(4 if request.steps is None else request.steps),
             guidance=1.0 if request.guidance is None else request.guidance,
             cost=float(shape[1] * shape[2]),
             conditioning=(request.prompt, _colour(request.prompt)),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.engine import samplers
+from limner.engine import levels, samplers
 from limner.painter.denoiser import PATCH, STYLES, TEXT_DIM, TEXT_TOKENS, rotary
 from limner.painter.training import train as training
 from limner.painter.training.batches import Batch
@@ -62,12 +62,12 @@ def test_the_clean_picture_to_learn_leads_one_step_to_where_two_end(steps: int) 
     x = samplers.noised(given.clean, given.noise, t)
     wanted = two_steps(teacher, given, x, t, steps)
     for k in range(len(t)):
-        times = (float(t[k]), float(t[k]) + 0.5 / steps, float(t[k]) + 1 / steps)
-        state = samplers.begin(x[k : k + 1], times)
+        noises = (1 - float(t[k]), 1 - float(t[k]) - 0.5 / steps, max(0.0, 1 - float(t[k]) - 1 / steps))
+        state = samplers.begin(x[k : k + 1], levels.flow(noises))
         known = {name: value[k : k + 1] for name, value in given.known.items()}
         while not state.finished:
             state = samplers.euler(state, teacher(state.x, torch.tensor([state.t]), **known))
-        reached = samplers.toward(x[k : k + 1], wanted[k : k + 1], times[0], times[2])
+        reached = samplers.toward(x[k : k + 1], wanted[k : k + 1], noises[0], noises[2])
         torch.testing.assert_close(reached, state.x, atol=1e-4, rtol=1e-4)
 
 

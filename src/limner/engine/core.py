@@ -3,8 +3,9 @@
 One `Request` is one picture. A call for n pictures is n requests with seeds s, s+1, ..., so that picture k of seed s
 is picture 0 of seed s+k. The engine's unit of work is one evaluation of the denoiser for one request.
 
-Legend, used everywhere: B batch, N tokens, C channels, H×W pixels. `t` is in [0, 1]: 1 is clean, 0 is noise, as in the
-flow-matching papers. Pixels are float32 in [-1, 1] inside and uint8 outside.
+Legend, used everywhere: B batch, N tokens, C channels, H×W pixels. In flow matching `t` is in [0, 1]: 1 is clean, 0 is
+noise, as in its papers; diffusion models count timesteps the other way, from 0 to 999. Pixels are float32 in [-1, 1]
+inside and uint8 outside.
 """
 
 from __future__ import annotations
@@ -29,8 +30,29 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Least and greatest value of these fields of a `Request`; None, where a field allows it, is the pipeline's default."""
 
-SamplerName = Literal["euler", "heun", "multistep"]
+SamplerName = Literal["euler", "ddim", "heun", "dpm++2m", "multistep", "lcm"]
 """A key of `samplers.SAMPLERS`."""
+
+PredictionName = Literal["clean", "epsilon", "v_prediction", "flow_prediction"]
+"""What a network's output means (`samplers.clean_from`); the last three as diffusers calls them."""
+
+GuidanceName = Literal["plain", "norm-kept"]
+"""How two predictions become one (`samplers.combined`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One noise level of a run (`levels` makes them).
+
+    The sampler's latent there is `x = signal * clean + noise * eps` with eps standard normal, in coordinates in which
+    dx/dnoise = (x - clean) / noise: signal is 1 - noise (flow matching) or 1 (diffusion). The network is shown
+    `scale * x`.
+    """
+
+    t: float  # what the network is told: 1 - noise for flow matching, a timestep of the training for diffusion
+    noise: float  # 0 and more
+    signal: float  # 0 to 1
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +68,8 @@ class Request:
     tenant: str = ""
     steps: int | None = None  # None: the pipeline's own default
     guidance: float | None = None  # 1 means no guidance; None: the pipeline's own default
+    sampler: SamplerName | None = None  # None: the pipeline's own default
+    negative_prompt: str | None = None  # what guidance leads away from; None: the empty prompt
     strength: float | None = None  # in [0, 1]: how far the picture may leave the draft; None: the default
     style: str | None = None  # a name of the pipeline's styles, or None to let the prompt decide
     style_weight: float = 1.0  # in (0, 1]: how strongly `style` shows
@@ -71,26 +95,33 @@ class Encoded:
     """
 
     key: Key
-    steps: int
+    levels: tuple[Level, ...]  # one more than steps
     guidance: float
     cost: float
     conditioning: Any
     unconditional: Any = None  # needed only where guidance != 1
     sampler: SamplerName = "multistep"
-    shift: float = 1.0  # above 0; more than 1 spends more of the steps in noise (samplers.schedule)
+    guiding: GuidanceName = "plain"
+    spread: float = 1.0  # what the initial noise is multiplied by
     plan: dict[str, Any] | None = None  # the scene that is being painted, as JSON
     detail: Any = None  # what decode needs: the draft, say
     notes: tuple[str, ...] = ()  # sentences about words that had no effect, and the like
 
+    @property
+    def steps(self) -> int:
+        return len(self.levels) - 1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One evaluation of the denoiser for B requests that share a key."""
+    """One evaluation of the denoiser for B requests that share a key: x = signal * clean + noise * eps, row by row."""
 
     key: Key
     requests: tuple[Request, ...]  # B of them; with guidance a request may stand here twice
-    x: Float32  # (B, *key.shape)
-    t: Float32  # (B,)
+    x: Float32  # (B, *key.shape), as the network is shown it
+    t: Float32  # (B,), what the network is told
+    signal: Float32  # (B,)
+    noise: Float32  # (B,)
     conditioning: tuple[Any, ...]  # B of them
 
 

@@ -14,7 +14,6 @@ import structlog
 from limner.engine import samplers
 from limner.engine.core import (
     RANGES,
-    Batch,
     Cancelled,
     Done,
     Encoded,
@@ -212,12 +211,12 @@ class Engine:
             encoded = task.pipeline.encode(task.request)
             rows = 1 if encoded.guidance == 1 else 2
             noise = samplers.noise(task.request.seed, encoded.key.shape)
-            state = samplers.begin(noise, samplers.schedule(encoded.steps, encoded.shift))
+            state = samplers.begin(encoded.spread * noise, encoded.levels, task.request.seed)
             self.scheduler.admit(
                 request_id,
                 key=encoded.key,
                 cost=encoded.cost,
-                evaluations=samplers.SAMPLERS[encoded.sampler].evaluations(encoded.steps),
+                evaluations=samplers.SAMPLERS[encoded.sampler].evaluations(encoded.levels),
                 rows=rows,
                 max_batch=task.pipeline.max_batch,
             )
@@ -247,14 +246,11 @@ class Engine:
     def _predict(self, rows: list[Row]) -> Float32:
         """Evaluate one batch: (B, *key.shape), a copy, since a pipeline may hand out a buffer that it writes again."""
         paintings = [painting for painting, _ in rows]
-        batch = Batch(
-            key=paintings[0].encoded.key,
-            requests=tuple(painting.task.request for painting in paintings),
-            x=np.stack([painting.state.x for painting in paintings]),
-            t=np.array([painting.state.t for painting in paintings], np.float32),
-            conditioning=tuple(
-                painting.encoded.unconditional if row else painting.encoded.conditioning for painting, row in rows
-            ),
+        batch = samplers.batch(
+            paintings[0].encoded.key,
+            [painting.task.request for painting in paintings],
+            [painting.state for painting in paintings],
+            [painting.encoded.unconditional if row else painting.encoded.conditioning for painting, row in rows],
         )
         began = perf_counter()
         prediction = np.array(paintings[0].task.pipeline.evaluate(batch), np.float32)
@@ -278,7 +274,7 @@ class Engine:
         encoded, before = painting.encoded, painting.state
         if painting.rows == 2:
             conditional, unconditional = painting.predictions
-            prediction = samplers.guided(conditional, unconditional, encoded.guidance)
+            prediction = samplers.combined(encoded.guiding, conditional, unconditional, encoded.guidance, before)
         painting.predictions = []
         painting.state = samplers.SAMPLERS[encoded.sampler].advance(before, prediction)
         if painting.state.step > before.step:
@@ -290,7 +286,7 @@ class Engine:
         task, request = painting.task, painting.task.request
         began = perf_counter()
         try:
-            pixels = task.pipeline.decode(request, painting.encoded, painting.state.x)
+            pixels = task.pipeline.decode(request, painting.encoded, painting.state.result)
             if pixels.shape != (request.height, request.width, 3) or pixels.dtype != np.uint8:
                 raise ArithmeticError(f"decode gave {pixels.dtype} pixels of {pixels.shape}")
         except BaseException as error:

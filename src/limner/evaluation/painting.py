@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from limner.engine import samplers
-from limner.engine.core import Batch, Float32, Request, UInt8
+from limner.engine.core import Encoded, Float32, Request, UInt8
 from limner.pipelines.base import Pipeline
 
 
@@ -28,17 +28,23 @@ def paint(pipeline: Pipeline, request: Request) -> Painted:
         LimnerError: the pipeline cannot paint this request.
     """
     encoded = pipeline.encode(request)
+    return Painted(finish(pipeline, request, encoded), encoded.plan, encoded.notes)
+
+
+def finish(pipeline: Pipeline, request: Request, encoded: Encoded) -> UInt8:
+    """The picture, (height, width, 3), of what the pipeline encoded for this request."""
     sampler = samplers.SAMPLERS[encoded.sampler]
-    noise = samplers.noise(request.seed, encoded.key.shape)
-    state = samplers.begin(noise, samplers.schedule(encoded.steps, encoded.shift))
+    noise = encoded.spread * samplers.noise(request.seed, encoded.key.shape)
+    state = samplers.begin(noise, encoded.levels, request.seed)
 
     def predict(conditioning: Any) -> Float32:
-        batch = Batch(encoded.key, (request,), state.x[None], np.array([state.t], np.float32), (conditioning,))
+        batch = samplers.batch(encoded.key, [request], [state], [conditioning])
         return np.array(pipeline.evaluate(batch)[0])  # a pipeline may write its buffer again
 
     while not state.finished:
         prediction = predict(encoded.conditioning)
         if encoded.guidance != 1:
-            prediction = samplers.guided(prediction, predict(encoded.unconditional), encoded.guidance)
+            other = predict(encoded.unconditional)
+            prediction = samplers.combined(encoded.guiding, prediction, other, encoded.guidance, state)
         state = sampler.advance(state, prediction)
-    return Painted(pipeline.decode(request, encoded, state.x), encoded.plan, encoded.notes)
+    return pipeline.decode(request, encoded, state.result)

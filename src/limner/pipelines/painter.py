@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 from pydantic import ValidationError
 
+from limner.engine import levels
 from limner.engine.core import SEEDS, Batch, Encoded, Float32, Key, Request, UInt8
 from limner.errors import InvalidRequest
 from limner.painter import fullsize
@@ -108,6 +109,8 @@ class PainterPipeline:
         """
         if request.style is not None and request.style not in STYLES:
             raise InvalidRequest(f"There is no style {request.style!r}. Choose one of {', '.join(STYLES)}.")
+        if request.negative_prompt:
+            raise InvalidRequest("The painter takes no negative prompt: say in the prompt what is to be seen.")
         if len(request.references) > MOST_REFERENCES:
             raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
         found = self._found(request.references)
@@ -138,7 +141,8 @@ class PainterPipeline:
         style = one_hot(scene.style, request.style_weight)
         return Encoded(
             key=Key(request.model, (3, rows * PATCH, cols * PATCH), len(cos)),
-            steps=STEPS if request.steps is None else request.steps,
+            levels=levels.schedule(STEPS if request.steps is None else request.steps),
+            sampler=request.sampler or "multistep",
             guidance=1.0 if request.guidance is None else request.guidance,
             cost=float(len(cos)),
             conditioning=known | {"text": text, "style": style},

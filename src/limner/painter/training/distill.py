@@ -61,9 +61,9 @@ def two_steps(teacher: nn.Module, batch: Batch, x: Tensor, t: Tensor, steps: int
     """The clean picture that leads one step of 1/steps from x at t to where two of half the length end."""
     middle, end = t + 0.5 / steps, t + 1 / steps
     known = batch.known
-    halfway = samplers.toward(x, teacher(x, t, **known), t, middle)
+    halfway = samplers.toward(x, teacher(x, t, **known), 1 - t, 1 - middle)
     # The last of all steps ends at 1, give or take a rounding, where a step's line is at its clean picture itself.
-    reached = samplers.toward(halfway, teacher(halfway, middle, **known), middle, end.clamp(max=1))
+    reached = samplers.toward(halfway, teacher(halfway, middle, **known), 1 - middle, 1 - end.clamp(max=1))
     kept = ((1 - end) / (1 - t)).clamp(min=0)[:, None, None, None]
     clean: Tensor = (reached - kept * x) / (1 - kept)
     return clean

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from limner.engine import samplers
+from limner.engine import levels, samplers
 from limner.engine.core import Float32
 from limner.painter.bank import Bank
 from limner.painter.denoiser import PATCH, STYLES, TEXT_TOKENS, hide, read_weights, rotary
@@ -73,7 +73,7 @@ def paint(setting: Setting, text: Float32, shard: Shard, i: int, strength: float
         "sin": sin,
     }
     unknown = known | {name: np.zeros_like(known[name]) for name in ("text", "style")}
-    state = samplers.begin(samplers.noise(i, (1, 3, rows * PATCH, cols * PATCH)), samplers.schedule(setting.steps))
+    state = samplers.begin(samplers.noise(i, (1, 3, rows * PATCH, cols * PATCH)), levels.schedule(setting.steps))
     while not state.finished:
         now = {"x": state.x, "t": np.array([state.t], np.float32)}
         y = setting.denoise({**now, **known})

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from limner.engine import samplers
+from limner.engine import levels, samplers
 from limner.engine.core import Float32, UInt8
 from limner.painter import draft as drafts
 from limner.painter import places
@@ -186,7 +186,7 @@ def _denoised(draft: UInt8, style: Style, strength: float, rng: random.Random) -
         "sin": sin,
     }
     noise = samplers.noise(rng.randrange(2**63), (1, 3, h, w))
-    state = samplers.begin(noise, samplers.schedule(rng.choice((1, 2, 2, 3, 4))))
+    state = samplers.begin(noise, levels.schedule(rng.choice((1, 2, 2, 3, 4))))
     while not state.finished:
         state = samplers.multistep(state, network({"x": state.x, "t": np.array([state.t], np.float32), **known}))
     return np.asarray(state.x[0]).clip(-1, 1)

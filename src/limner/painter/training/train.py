@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limner.engine import samplers
+from limner.engine import levels, samplers
 from limner.painter.denoiser import PATCH, REFERENCE_TOKENS, STYLES, hide, rotary
 from limner.painter.training import export
 from limner.painter.training.batches import Batch, Pictures, load_batch, load_pictures
@@ -260,7 +260,7 @@ def sheet(network: Network, shards: list[Pictures], path: Path, device: str, ste
         known |= {"draft": torch.from_numpy(np.stack(hidden)), "strength": torch.full((len(picks),), strength)}
         given = {name: value.to(device) for name, value in known.items()}
         noise = np.stack([samplers.noise(i, (3, h, w)) for i in picks])
-        state = samplers.begin(torch.from_numpy(noise).to(device), samplers.schedule(steps))
+        state = samplers.begin(torch.from_numpy(noise).to(device), levels.schedule(steps))
         while not state.finished:
             with torch.autocast(device, torch.bfloat16):
                 y = network(state.x, torch.full((len(picks),), state.t, device=device), **given)
