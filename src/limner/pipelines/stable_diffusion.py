@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.engine import levels, samplers
-from limner.engine.core import Batch, Encoded, Float32, Key, Request, UInt8
+from limner.engine.core import Batch, Encoded, Float32, Key, Request, SamplerName, UInt8
 from limner.errors import InvalidRequest
 from limner.models.registry import Model
 from limner.pipelines.latents import chosen, padded, stacked, to_array, to_pixels, to_tensor
@@ -39,7 +39,8 @@ class StableDiffusion:
         """Read the prompts. Raises InvalidRequest for what this family cannot do."""
         steps = chosen(request.steps, self._model.steps, 4 if self._distilled else 25)
         guidance = chosen(request.guidance, self._model.guidance, 1.0 if self._distilled else 7.5)
-        sampler = chosen(request.sampler, self._model.sampler, "euler" if self._distilled else "dpm++2m")
+        usual: SamplerName = "euler" if self._distilled else "dpm++2m"
+        sampler = chosen(request.sampler, self._model.sampler, usual)
         try:
             run = levels.diffusion(self._noising, steps, sampler)
         except ValueError as error:
