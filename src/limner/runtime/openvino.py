@@ -58,4 +58,8 @@ class Network:
         Raises:
             ValueError, RuntimeError: an input is missing or not of the shape and type that the network takes.
         """
-        return np.array(self._call.infer(dict(inputs))[0], copy=True)
+        return self.all(inputs)[0]
+
+    def all(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Run the network on named inputs; returns every output. Raises as a call does."""
+        return [np.array(output, copy=True) for output in self._call.infer(dict(inputs)).values()]
