@@ -34,7 +34,7 @@ import limner.service
 from tiny_pipeline import TinyPipeline
 pipeline = TinyPipeline()
 {body}
-limner.service.load_pipelines = lambda settings: {{"image-01": pipeline, "image-01-live": pipeline}}
+limner.service.load_pipelines = lambda *_: {{"image-01": pipeline, "image-01-live": pipeline}}
 from limner.cli import app
 app(prog_name="limner")
 """
@@ -60,7 +60,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Record
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     recorder = Recorder()
-    monkeypatch.setattr("limner.service.load_pipelines", lambda _: {"image-01": recorder, "image-01-live": recorder})
+    monkeypatch.setattr("limner.service.load_pipelines", lambda *_: {"image-01": recorder, "image-01-live": recorder})
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield recorder
@@ -192,7 +192,7 @@ def test_the_options_reach_the_engine(pipeline: Recorder) -> None:
 def test_styles_of_image_01_live_go_by_either_name(pipeline: Recorder, style: str) -> None:
     assert limner("generate", "a fox", "--model", "image-01-live", "--style", style).exit_code == 0
     (request,) = pipeline.requests
-    assert (request.model, request.style, request.style_weight) == ("image-01-live", "watercolor", 0.8)
+    assert (request.model, request.style, request.style_weight) == ("image-01", "watercolor", 0.8)
 
 
 def test_a_reference_may_be_a_file_since_it_is_the_callers_own(tmp_path: Path, pipeline: Recorder) -> None:
@@ -224,6 +224,11 @@ def test_a_mark_is_drawn_where_asked_for(tmp_path: Path) -> None:
         (["--ratio", "1:1", "--width", "512", "--height", "512"], "not both"),
         (["--model", "image-02"], "The models are image-01, image-01-live"),
         (["--model", "image-01-live", "--style", "clay"], "漫画"),
+        (["--model", "mine="], "mine= is not NAME=WEIGHTS"),
+        (["--model", "a/b=/w"], "cannot be a model's name"),
+        (["--sampler", "eulre"], "The samplers are euler, ddim"),
+        (["--lora", "light=bright"], "NAME=WEIGHT with a weight of -4 to 4"),
+        (["--lora", "light=5"], "NAME=WEIGHT with a weight of -4 to 4"),
         (["-n", "10"], "less than or equal to 9"),
         (["--seed", str(2**64)], "less than or equal to 18446744073709551615"),
         (["--steps", "0"], "steps is 0"),
@@ -298,20 +303,6 @@ pipeline.evaluate = slowly
     assert list(tmp_path.iterdir()) == []
 
 
-# models
-
-
-def test_models_are_listed_with_what_they_paint_their_size_and_fingerprint() -> None:
-    table = plain(limner("models").stdout)
-    assert "image-01-live" in table
-    assert "illustrations" in table
-    assert "tiny-1" in table
-    rows = json.loads(limner("models", "--json").stdout)
-    assert [row["model"] for row in rows] == ["image-01", "image-01-live"]
-    assert rows[0]["fingerprint"] == "tiny-1"
-    assert rows[0]["bytes"] > 0
-
-
 # serve
 
 
@@ -379,7 +370,7 @@ def test_a_port_that_is_taken_is_a_sentence() -> None:
 def test_a_model_that_cannot_be_loaded_is_a_sentence() -> None:
     body = """
 from limner.errors import ModelUnusable
-def broken(settings):
+def broken(*_):
     raise ModelUnusable("The model file x is missing. Install Limner again.")
 limner.service.load_pipelines = broken
 from limner.cli import app

@@ -88,8 +88,9 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tm
         ("LIMNER_REQUEST_SECONDS", "inf", "finite"),
         ("LIMNER_LINK_SECONDS", "0", "greater than 0"),
         ("LIMNER_HTTP_STATUS", "maybe", "'ok' or 'real'"),
-        ("LIMNER_MODEL_ALIASES", "dall-e-3", "name=model"),
-        ("LIMNER_MODEL_ALIASES", "dall-e-3=image-02", "image-01-live"),
+        ("LIMNER_MODEL_ALIASES", "dall-e-3", "name=value"),
+        ("LIMNER_MODELS", "image-01=", "name=value"),
+        ("LIMNER_MEMORY_GB", "0", "greater than 0"),
         ("LIMNER_REFERENCE_ALLOW", "10.0.0.1/8", "host bits"),
         ("LIMNER_PUBLIC_URL", "ftp://pictures", "http://"),
         ("LIMNER_OPTIMIZER_URL", "http://me:secret@host/v1", "password"),
@@ -127,6 +128,15 @@ def test_lists_and_tables_are_written_with_commas_in_variables_and_as_toml_in_th
     settings = load()
     assert settings.reference_allow == ("10.0.0.0/8", "fd00::/8")
     assert settings.model_aliases == {"a": "image-01", "b": "image-01-live"}
+    monkeypatch.setenv("LIMNER_MODELS", "image-01 = /m/sd=1, x=owner/name,")
+    assert load().models == {"image-01": "/m/sd=1", "x": "owner/name"}
+    monkeypatch.delenv("LIMNER_MODELS")
+    assert load(toml(tmp_path, '[models]\nx = "/with, comma"')).models == {"x": "/with, comma"}
+
+
+def test_converted_networks_go_below_the_data_unless_told(tmp_path: Path) -> None:
+    assert load(data_dir=tmp_path).cache_dir() == tmp_path / "networks"
+    assert load(model_cache=tmp_path / "c").cache_dir() == tmp_path / "c"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "::ffff:10.0.0.1"])

@@ -6,8 +6,10 @@ the command that needs it, so that help comes at once.
 
 from __future__ import annotations
 
+import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from limner.cli_evaluate import evaluate
+from limner.cli_models import Config, models, sentences
 from limner.cli_train import train
 
 if TYPE_CHECKING:
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     import uvicorn
 
     from limner.config import Settings
+    from limner.engine.core import SamplerName
     from limner.imaging import Format
+    from limner.models.registry import Registry
     from limner.service import Order, Outcome, Service
 
 app = typer.Typer(
@@ -38,52 +43,61 @@ FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".
 GRACE_SECONDS = 3
 """How long calls may go on after the signal to stop."""
 
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings (docs/settings.md).")
-]
-
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """Errors with a sentence leave as that sentence and an exit code, Ctrl-C as a word; others keep their traceback."""
-    from limner.errors import InvalidRequest, LimnerError, SettingsInvalid
-
+def _ending() -> Iterator[None]:
+    """Leave at once where a model is still being loaded: nothing can stop its thread, and the interpreter's own end
+    would abort the native code that it is in."""
     try:
         yield
-    except (InvalidRequest, SettingsInvalid) as error:
-        typer.echo(f"limner: {error.message}", err=True)
-        raise typer.Exit(2) from None
-    except LimnerError as error:
-        typer.echo(f"limner: {error.message}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("limner: stopped.", err=True)
-        raise typer.Exit(130) from None
+    except (SystemExit, typer.Exit) as end:
+        _leave_if_loading(end.code if isinstance(end, SystemExit) else end.exit_code)
+        raise
+    _leave_if_loading(0)
+
+
+def _leave_if_loading(code: object) -> None:
+    if "limner.engine.loading" in sys.modules:  # else nothing ever was
+        from limner.engine import loading
+
+        if loading.busy():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 1)
 
 
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHTS",
+            help="Weights of a model: image-01=/models/sd-turbo. Several may be given; each wins over the models file.",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM."""
     import signal
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with _sentences():
+    with _ending(), sentences():
         import uvicorn
 
         from limner import logs
         from limner.api.app import create_app
         from limner.config import load
+        from limner.models import entries
         from limner.service import build_service
 
-        settings = load(config, host=host, port=port)
+        settings = _with_models(load(config, host=host, port=port), model or ())
+        registry = entries.load(settings)
         logs.configure(settings)
         with _listen(settings) as listener:
             service = build_service(settings)
-            typer.echo(_banner(settings, listener.getsockname()[1]))
+            typer.echo(_banner(settings, registry, listener.getsockname()[1]))
             server = uvicorn.Config(
                 create_app(settings, service),
                 log_config=None,
@@ -140,21 +154,43 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _banner(settings: Settings, port: int) -> str:
-    """Where the service is, who may use it, where its data go, and which settings are not the defaults."""
+def _with_models(settings: Settings, pairs: Iterable[str]) -> Settings:
+    """The settings with models of the command line over those of `models`. Raises typer.BadParameter."""
+    given = {}
+    for pair in pairs:
+        name, _, weights = pair.partition("=")
+        if not name.strip() or not weights.strip():
+            raise typer.BadParameter(
+                f"{pair} is not NAME=WEIGHTS, such as image-01=/models/sd-turbo.", param_hint="--model"
+            )
+        if name.strip() in given:
+            raise typer.BadParameter(f"{name.strip()} is given twice.", param_hint="--model")
+        given[name.strip()] = weights.strip()
+    return settings.model_copy(update={"models": settings.models | given})
+
+
+def _banner(settings: Settings, registry: Registry, port: int) -> str:
+    """Where the service is, who may use it, what it paints with, and which settings are not the defaults."""
     from limner import __version__
     from limner.config import changed
+    from limner.models.registry import PAINTER
 
     scheme = "https" if settings.tls_key else "http"
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
     keys = len(settings.keys())
     who = f"{keys} bearer key{'s'[: keys > 1]}, one of which each call must carry" if keys else "no key needed"
-    shown = {"host", "port", "data_dir", "api_keys", "api_keys_file"}
+    shown = {"host", "port", "data_dir", "api_keys", "api_keys_file", "models"}
     others = [f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown]
+    painted = [
+        f"  model     {', '.join(name for name, of in registry.names.items() if of == model.name)}: {model.weights}"
+        for model in registry.models
+        if model.weights != PAINTER or len(registry.models) > 1
+    ]
     lines = [
         f"Limner {__version__} at {scheme}://{host}:{port} (docs at /docs)",
         f"  keys      {who}",
         f"  data      {settings.data_dir.resolve()}",
+        *painted,
         *(others or ["  settings  all at their defaults (docs/settings.md)"]),
     ]
     return "\n".join(lines)
@@ -181,13 +217,26 @@ def generate(
         list[str] | None,
         typer.Option(metavar="FILE|URL", help="A picture of a character to paint; may be given several times."),
     ] = None,
-    model: Annotated[str, typer.Option(help="image-01 or image-01-live.")] = "image-01",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[=WEIGHTS]", help="A model (limner models lists them), or weights under a name of their own."
+        ),
+    ] = "image-01",
     style: Annotated[
         str | None, typer.Option(help="A style such as watercolor; on image-01-live 漫画, 元气, 中世纪 or 水彩.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Evaluations of the network.")] = None,
     strength: Annotated[float | None, typer.Option(help="0 to 1: how far to leave the draft.")] = None,
     guidance: Annotated[float | None, typer.Option(help="1 and more: how hard to follow the words.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="euler, heun, dpm++2m, ddim or lcm; not of the painter.")] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="What to stay away from, with guidance above 1; not of the painter.")
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=WEIGHT]", help="A LoRA that the model's entry lists; several may be given."),
+    ] = None,
     scene: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A scene, as --plan prints it, to paint instead of planning.")
     ] = None,
@@ -204,10 +253,11 @@ def generate(
     import json
     import time
 
-    with _sentences():
+    with _ending(), sentences():
         from limner import logs
         from limner.config import load
         from limner.errors import LimnerError
+        from limner.models import entries
 
         kind = FORMATS.get(output.suffix.lower())
         if kind is None:
@@ -215,9 +265,14 @@ def generate(
         if not output.parent.is_dir():
             raise typer.BadParameter(f"The folder {output.parent} is not there; make it first.", param_hint="-o")
         settings = load(config)
+        if "=" in model:
+            settings = _with_models(settings, [model])
+            model = model.partition("=")[0].strip()
+        registry = entries.load(settings)
         logs.configure(settings.model_copy(update={"log_level": "warning"}))
         order = _order(
             settings,
+            registry,
             prompt=prompt,
             ratio=ratio,
             sides=(width, height),
@@ -229,6 +284,9 @@ def generate(
             steps=steps,
             strength=strength,
             guidance=guidance,
+            sampler=None if sampler is None else _sampler(sampler),
+            negative_prompt=negative,
+            loras=tuple(_lora(text) for text in lora or ()),
             scene=None if scene is None else _scene(scene),
             optimize_prompt=optimize,
             watermark=watermark,
@@ -270,6 +328,7 @@ def generate(
 
 def _order(
     settings: Settings,
+    registry: Registry,
     *,
     ratio: str | None,
     sides: tuple[int | None, int | None],
@@ -278,12 +337,12 @@ def _order(
     **fields: Any,
 ) -> Order:
     """An order from the options of `generate`. Raises InvalidRequest, typer.BadParameter."""
-    from limner.api.contract import SIDE_MAX, SIDE_MIN, SIDE_STEP, model_names, size_of
-    from limner.service import LIVE_STYLES, Order
+    from limner.api.contract import SIDE_MAX, SIDE_MIN, SIDE_STEP, size_of
+    from limner.models.registry import LIVE, LIVE_STYLES
+    from limner.service import Order
 
-    names = model_names(settings)
-    if model not in names:
-        raise typer.BadParameter(f"The models are {', '.join(names)}.", param_hint="--model")
+    if model not in registry.names:
+        raise typer.BadParameter(f"The models are {', '.join(registry.names)}.", param_hint="--model")
     width, height = sides
     if (width is None) != (height is None):
         raise typer.BadParameter("--width and --height go together.", param_hint="--width")
@@ -295,12 +354,36 @@ def _order(
         raise typer.BadParameter(
             f"Sides are {SIDE_MIN} to {SIDE_MAX} pixels, multiples of {SIDE_STEP}.", param_hint="--width"
         )
-    if names[model] == "image-01-live" and style is not None:
-        live = next((name for name in LIVE_STYLES if style in (name, LIVE_STYLES[name])), None)
-        if live is None:
-            raise typer.BadParameter(f"image-01-live has {', '.join(LIVE_STYLES)}.", param_hint="--style")
-        return Order(width=width, height=height, model=names[model], live_style=live, **fields)
-    return Order(width=width, height=height, model=names[model], style=style, **fields)
+    if model not in registry.live:
+        return Order(width=width, height=height, model=model, style=style, **fields)
+    live = next((name for name in LIVE_STYLES if style in (name, LIVE_STYLES[name])), None)
+    if live is None and style is not None:
+        raise typer.BadParameter(f"{LIVE} has {', '.join(LIVE_STYLES)}.", param_hint="--style")
+    return Order(width=width, height=height, model=model, live_style=live, **fields)
+
+
+def _sampler(name: str) -> SamplerName:
+    from typing import get_args
+
+    from limner.engine.core import SamplerName
+
+    names: tuple[SamplerName, ...] = get_args(SamplerName)
+    found = next((known for known in names if known == name), None)
+    if found is None:
+        raise typer.BadParameter(f"The samplers are {', '.join(names)}.", param_hint="--sampler")
+    return found
+
+
+def _lora(text: str) -> tuple[str, float]:
+    """A LoRA's name and its weight in this picture."""
+    name, _, weight = text.partition("=")
+    try:
+        value = float(weight) if weight else 1.0
+    except ValueError:
+        value = math.nan
+    if not name or not -4 <= value <= 4:
+        raise typer.BadParameter(f"{text} is not NAME or NAME=WEIGHT with a weight of -4 to 4.", param_hint="--lora")
+    return name, value
 
 
 def _reference(source: str) -> str:
@@ -336,7 +419,7 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from limner import imaging
-    from limner.engine.core import Event, Started, Stepped
+    from limner.engine.core import Event, Loading, Started, Stepped
     from limner.service import Service, load_backend
     from limner.storage.blobs import Blobs
 
@@ -347,12 +430,14 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
         if order.watermark:
             imaging.check_watermark(settings.watermark_text, settings.watermark_font)
         service = Service(
-            settings, load_backend(settings), Blobs(settings.data_dir / "pictures", settings.link_seconds)
+            settings, load_backend(settings, order.model), Blobs(settings.data_dir / "pictures", settings.link_seconds)
         )
         progress.update(bar, description="reading")
 
         def watch(event: Event) -> None:
-            if isinstance(event, Started):
+            if isinstance(event, Loading):
+                progress.update(bar, description=f"loading {event.done:.0%}")
+            elif isinstance(event, Started):
                 progress.update(bar, description="painting", total=order.n * event.steps)
             elif isinstance(event, Stepped):
                 progress.advance(bar)
@@ -363,51 +448,6 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
             service.close()
 
 
-@app.command()
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    config: Config = None,
-) -> None:
-    """List the models: what they paint, how large their weights are, and their fingerprint."""
-    import json
-
-    with _sentences():
-        from rich.console import Console
-        from rich.table import Table
-
-        from limner import logs
-        from limner.config import load
-        from limner.service import MODELS, load_pipelines
-
-        settings = load(config)
-        logs.configure(settings.model_copy(update={"log_level": "warning"}))
-        pipelines = load_pipelines(settings)
-        size = _weights_bytes()
-        rows = [
-            {"model": name, "paints": MODELS[name], "bytes": size, "fingerprint": pipeline.fingerprint}
-            for name, pipeline in pipelines.items()
-        ]
-        if as_json:
-            typer.echo(json.dumps(rows, ensure_ascii=False))
-            return
-        table = Table("model", "paints", "weights", "fingerprint", box=None)
-        for row in rows:
-            table.add_row(str(row["model"]), str(row["paints"]), f"{size / 1e6:.1f} MB", str(row["fingerprint"])[:16])
-        Console().print(table)
-        typer.echo(f"Drawings that a scene may name: {_painter() / 'bank' / 'index.json'}")
-
-
-def _painter() -> Path:
-    import limner.painter
-
-    return Path(limner.painter.__path__[0])
-
-
-def _weights_bytes() -> int:
-    """Size of the painter's weights and bank, bytes."""
-    files = [path for part in ("weights", "bank") for path in (_painter() / part).rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files)
-
-
 app.command()(evaluate)
+app.add_typer(models, name="models")
 app.add_typer(train, name="train")

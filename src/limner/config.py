@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     )
     model_aliases: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description="Further model names, each mapped to image-01 or image-01-live. As a variable: "
+        description="Further names of models, each mapped to a model's name. As a variable: "
         "`gpt-image-1=image-01,mine=image-01-live`.",
     )
     cors_origin: str | None = Field("*", description="Access-Control-Allow-Origin; `none` sends no CORS headers.")
@@ -144,6 +144,31 @@ class Settings(BaseSettings):
         description="Longest time to wait for the chat endpoint, seconds, before the plain prompt is used.",
     )
 
+    # The models
+    models: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Models by name: a folder in diffusers' layout, a .safetensors or .gguf file, a hub's name, or "
+        "`painter`. Each wins over the models file's table of its name. As a variable: "
+        "`image-01=/models/sd-turbo,big=/models/FLUX.1-schnell`.",
+    )
+    models_file: Path | None = Field(
+        None,
+        description="TOML file of models, one table each (docs/models.md); none: `models.toml` in `data_dir`, if it "
+        "is there.",
+    )
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Most memory that the weights of loaded models may take together, GB of 10^9 bytes, on the device "
+        "that they run on; the one used longest ago makes room. None: what is free at the start, less a reserve.",
+    )
+    model_cache: Path | None = Field(
+        None,
+        description="Folder for networks converted to the machine's own form, and for checksums; it may be emptied at "
+        "any time. None: `networks` in `data_dir`.",
+    )
+
     # The engine
     queue_limit: int = Field(
         64, ge=1, description="Pictures waiting or being painted; a request that would pass it is answered 1002."
@@ -154,23 +179,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
 
-    @field_validator("model_aliases", mode="before")
+    @field_validator("model_aliases", "models", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [entry.partition("=") for entry in value.split(",") if entry.strip()]
         if any(not (name.strip() and model.strip()) for name, _, model in pairs):
-            raise ValueError("write it as name=model,name=model")
+            raise ValueError("write it as name=value,name=value")
         return {name.strip(): model.strip() for name, _, model in pairs}
-
-    @field_validator("model_aliases")
-    @classmethod
-    def _known_models(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, model in value.items():
-            if model not in ("image-01", "image-01-live"):
-                raise ValueError(f"{name} is mapped to {model!r}; the models are image-01 and image-01-live")
-        return value
 
     @field_validator("reference_allow", mode="before")
     @classmethod
@@ -226,6 +243,10 @@ class Settings(BaseSettings):
                 f"LIMNER_API_KEYS or LIMNER_API_KEYS_FILE, or listen on 127.0.0.1."
             )
         return self
+
+    def cache_dir(self) -> Path:
+        """The folder of `model_cache`, which may not exist yet."""
+        return self.model_cache or self.data_dir / "networks"
 
     def keys(self) -> frozenset[SecretStr]:
         """The bearer keys of `api_keys` and `api_keys_file` together; empty where no key is asked for.
