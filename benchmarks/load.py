@@ -39,8 +39,9 @@ from PIL import Image
 from latency import LIMNER, server
 from limner.api.contract import SIZES
 from limner.engine.core import Event, Stepped
+from limner.models.registry import LIVE_STYLES
 from limner.pipelines.painter import PainterPipeline
-from limner.service import LIVE_STYLES, Order
+from limner.service import Order
 from machine import machine, plain_environment
 
 API = "/v1/image_generation"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,14 @@ from structlog.testing import capture_logs
 from conftest import API, Server, wait_for
 from limner.api.app import TRACE_HEADERS, create_app
 from limner.api.auth import Keys
+from limner.backends.local import LocalBackend
 from limner.config import Settings
-from limner.errors import InvalidKey, LimnerError, NotAuthenticated
+from limner.engine.engine import Engine
+from limner.engine.pool import Pool, Progress, Source
+from limner.errors import InvalidKey, LimnerError, ModelUnusable, NotAuthenticated
+from limner.models.registry import Model, Registry
+from limner.service import Order
+from tiny_pipeline import TinyPipeline
 
 Serve = Callable[..., Server]
 JSON = {"Content-Type": "application/json"}
@@ -334,10 +342,45 @@ def test_account_routes_say_that_nothing_is_metered(server: Server, path: str) -
 def test_health_is_told_and_readiness_ends_with_the_service(serve: Serve) -> None:
     server = serve()
     assert server.client.get("/healthz").json() == {"status": "ok"}
-    assert server.client.get("/readyz").json() == {"status": "ready"}
+    states = {"image-01": "loaded", "image-01-live": "loaded"}
+    assert server.client.get("/readyz").json() == {"status": "ready", "models": states}
     server.service.close()
     assert server.client.get("/healthz").status_code == 200
-    assert server.client.get("/readyz").status_code == 503
+    reply = server.client.get("/readyz")
+    assert (reply.status_code, reply.json()["status"]) == (503, "closed")
+
+
+def test_readiness_comes_with_the_models_of_the_start_and_tells_the_state_of_each(serve: Serve) -> None:
+    server = serve()
+    gate = threading.Semaphore(0)
+
+    def slowly(progress: Progress) -> TinyPipeline:
+        progress(0.4)
+        gate.acquire()
+        return TinyPipeline()
+
+    def broken(progress: Progress) -> TinyPipeline:
+        raise ModelUnusable("/home/ada/weights.safetensors is cut short.")
+
+    sources = {"image-01": Source(slowly, from_start=True), "broken": Source(broken), "huge": Source(slowly, 10**12)}
+    server.service.backend.close()
+    server.service.backend = LocalBackend(Engine(Pool(sources, {"cpu": 10**9}), 9))
+    states = {"image-01": "loading 40%", "broken": "not loaded"}
+    wait_for(lambda: server.client.get("/readyz").json()["models"].items() > states.items())
+    reply = server.client.get("/readyz")
+    assert (reply.status_code, reply.json()["status"]) == (503, "loading")
+    assert reply.json()["models"]["huge"].startswith("failed: it takes 1000.00 GB of memory")
+    gate.release()
+    wait_for(lambda: server.client.get("/readyz").status_code == 200)
+    assert server.paint().json()["base_resp"]["status_code"] == 0
+
+    server.service.models = Registry.of([Model("broken", "/home/ada/weights")])
+    outcome = server.service.generate(Order("a fox", 512, 512, model="broken"))
+    with pytest.raises(ModelUnusable, match="cut short"):
+        asyncio.run(outcome)
+    told = server.client.get("/readyz")
+    assert told.json()["models"]["broken"] == "failed: its weights cannot be used; the log says why"
+    assert (told.status_code, "ada" in told.text) == (200, False)
 
 
 def test_metrics_count_requests_pictures_and_bytes(serve: Serve) -> None:

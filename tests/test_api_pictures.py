@@ -73,7 +73,10 @@ def test_steps_change_the_picture(server: Server) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"negative_prompt": "a cat"}, 'There is no field "negative_prompt" here; leave it out.'),
+        ({"negativ_prompt": "a cat"}, 'There is no field "negativ_prompt" here; leave it out.'),
+        ({"sampler": "plms"}, "Field sampler must "),
+        ({"loras": {"ink": 5}}, "Field loras.ink must be less than or equal to 4; got 5."),
+        ({"loras": {"ink": "heavy"}}, "Field loras.ink must be a valid number; got "),
         ({"prompt": None}, "Field prompt is required."),
         ({"steps": 0}, "Field steps must be greater than or equal to 1; got 0."),
         ({"strength": 1.5}, "Field strength must be less than or equal to 1; got 1.5."),

@@ -14,6 +14,7 @@ from limner.api import contract
 from limner.api.contract import Call, read_call, size_of
 from limner.config import Settings
 from limner.errors import InvalidRequest
+from limner.models import entries
 from limner.service import Outcome, Picture
 
 DEFAULTS = Settings()
@@ -22,7 +23,9 @@ DATA_URL = "data:image/jpeg;base64," + base64.b64encode(b"picture").decode()
 
 def call(settings: Settings = DEFAULTS, /, **fields: Any) -> Call:
     document = {"model": "image-01", "prompt": "a red fox", **fields}
-    return read_call({name: value for name, value in document.items() if value is not ...}, settings)
+    return read_call(
+        {name: value for name, value in document.items() if value is not ...}, settings, entries.load(settings)
+    )
 
 
 def refusal(settings: Settings = DEFAULTS, /, **fields: Any) -> str:
@@ -59,11 +62,14 @@ def test_an_unknown_model_is_refused_with_the_known_ones(name: Any) -> None:
     assert "image-01, image-01-live" in sentence
 
 
-def test_model_aliases_stand_for_a_model() -> None:
-    settings = Settings(model_aliases={"mine": "image-01-live", "image-01": "image-01-live"})
-    assert call(settings, model="mine").order.model == "image-01-live"
-    assert call(settings, model="image-01").order.model == "image-01"
-    assert "image-01, image-01-live, mine" in refusal(settings, model="other")
+def test_further_names_of_a_model_have_the_rules_of_what_they_stand_for() -> None:
+    settings = Settings(model_aliases={"mine": "image-01-live", "other": "image-01"}, models={"big": "/models/flux"})
+    style = {"style_type": "漫画"}
+    assert call(settings, model="mine", style=style).order.live_style == "漫画"
+    for name in ("other", "big"):
+        told = call(settings, model=name, style=style, width=512, height=512)
+        assert (told.order.model, told.order.live_style, told.order.width) == (name, None, 512)
+    assert "image-01, image-01-live, big, mine, other" in refusal(settings, model="none")
 
 
 @pytest.mark.parametrize("prompt", [1, 1.5, True, [], {}, ["a fox"]])
@@ -238,7 +244,7 @@ def test_an_unknown_field_is_ignored_and_named_for_the_log(extra: str) -> None:
 @pytest.mark.parametrize("document", [None, True, 1, "text", [], [{"model": "image-01"}]])
 def test_a_body_that_is_no_object_is_refused(document: Any) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
-        read_call(document, DEFAULTS)
+        read_call(document, DEFAULTS, entries.load(DEFAULTS))
 
 
 def test_every_wrong_field_is_told_at_once() -> None:

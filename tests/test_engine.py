@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,25 @@ from structlog.testing import capture_logs
 
 from limner.backends.base import Backend
 from limner.backends.local import LocalBackend
-from limner.engine.core import ENDINGS, Cancelled, Done, Event, Failed, Queued, Request, Started, Stepped
+from limner.engine.core import (
+    ENDINGS,
+    Batch,
+    Cancelled,
+    Done,
+    Encoded,
+    Event,
+    Failed,
+    Float32,
+    Loading,
+    Queued,
+    Request,
+    Started,
+    Stepped,
+    UInt8,
+)
 from limner.engine.engine import Engine
-from limner.errors import Busy, EngineFailed, InvalidRequest
+from limner.engine.pool import Pool, Progress, Source
+from limner.errors import Busy, EngineFailed, InvalidRequest, ModelUnusable, OutOfMemory
 from tiny_pipeline import Explosion, TinyPipeline
 
 
@@ -37,9 +55,9 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
 class Desk:
     """An engine driven by hand, one step at a time, and all that it told."""
 
-    def __init__(self, pipeline: TinyPipeline | None = None, limit: int = 100) -> None:
+    def __init__(self, pipeline: TinyPipeline | None = None, limit: int = 100, pool: Pool | None = None) -> None:
         self.pipeline = pipeline or TinyPipeline()
-        self.engine = Engine({"image-01": self.pipeline}, limit)
+        self.engine = Engine(pool or {"image-01": self.pipeline}, limit)
         self.events: list[Event] = []
 
     def submit(self, *requests: Request) -> None:
@@ -281,6 +299,24 @@ def test_a_latent_that_is_not_finite_or_a_picture_of_a_wrong_size_fails(prompt: 
     assert desk.pipeline.decoded == decoded
 
 
+class Misguided(TinyPipeline):
+    """Asks for guidance of a kind that there is not, where the prompt says "odd"."""
+
+    def encode(self, request: Request) -> Encoded:
+        encoded = super().encode(request)
+        odd: Any = "odd"
+        return replace(encoded, guiding=odd) if "odd" in request.prompt else encoded
+
+
+def test_a_step_that_cannot_be_taken_fails_its_request_alone() -> None:
+    desk = Desk(Misguided())
+    desk.submit(request("good", guidance=2.0), request("bad", prompt="odd", guidance=2.0))
+    desk.run()
+    assert isinstance(desk.error("bad"), EngineFailed)
+    assert "failed while painting" in str(desk.error("bad"))
+    assert desk.pixels("good") == alone(request("good", guidance=2.0))
+
+
 def test_a_pipelines_own_sentence_reaches_the_caller_as_it_is() -> None:
     desk = Desk()
     desk.submit(request("bad", prompt="refuse"))
@@ -476,6 +512,307 @@ def test_every_accepted_request_ends_exactly_once(jobs: list[tuple[str, Any]], m
     assert ends == Counter(accepted)
     for name in accepted:
         desk.ending(name)  # and nothing after it
+    assert (desk.engine.waiting, desk.engine.running) == (0, 0)
+    assert desk.engine.scheduler.idle
+
+
+# Models that are loaded when they are needed
+
+
+class Shelf:
+    """Models on disk, so to speak: what was loaded, let go of and closed, and a way to stop the loading.
+
+    Attributes:
+        loads: The models that were loaded, in order.
+        gates: Acquired before a model of this name is loaded, if there is one.
+        errors: Raised once instead of loading.
+        alive: Pipelines that something still refers to.
+    """
+
+    def __init__(self, **kinds: type[TinyPipeline]) -> None:
+        self.kinds = kinds
+        self.loads: list[str] = []
+        self.gates: dict[str, threading.Semaphore] = {}
+        self.errors: dict[str, BaseException] = {}
+        self.alive: weakref.WeakSet[TinyPipeline] = weakref.WeakSet()
+        self.alive_at_load: list[int] = []
+        self.closed: list[str] = []
+
+    def source(self, name: str) -> Source:
+        def load(progress: Progress) -> TinyPipeline:
+            self.loads.append(name)
+            self.alive_at_load.append(len(self.alive))
+            progress(0.5)
+            if gate := self.gates.get(name):
+                gate.acquire()
+            if error := self.errors.pop(name, None):
+                raise error
+            pipeline = self.kinds[name](max_batch=2)
+            pipeline.close = lambda: self.closed.append(name)  # type: ignore[attr-defined]  # what a pipeline may offer
+            self.alive.add(pipeline)
+            return pipeline
+
+        return Source(load, size=1)
+
+    def pool(self, budget: int | None = None) -> Pool:
+        return Pool({name: self.source(name) for name in self.kinds}, {} if budget is None else {"cpu": budget})
+
+
+def two(**gates: threading.Semaphore) -> Shelf:
+    shelf = Shelf(a=TinyPipeline, b=TinyPipeline)
+    shelf.gates |= gates
+    return shelf
+
+
+def until(desk: Desk, true: Callable[[], Any]) -> None:
+    """Turn the loop until `true()`; a test that never gets there is ended by its timeout."""
+    while not true():
+        desk.engine.step()
+
+
+def test_a_request_waits_for_its_model_and_is_told_how_far_it_is() -> None:
+    shelf = two(a=(gate := threading.Semaphore(0)))
+    desk = Desk(pool=shelf.pool())
+    desk.submit(request("x", model="a", steps=1))
+    until(desk, lambda: Loading("x", 0.5) in desk.events)
+    assert desk.engine.pool.states == {"a": "loading 50%", "b": "not loaded"}
+    assert (desk.engine.waiting, desk.engine.running) == (1, 0)
+    gate.release()
+    desk.run()
+    kinds = [type(event) for event in desk.events]
+    assert kinds == [Queued, *[Loading] * kinds.count(Loading), Started, Stepped, Done]
+    assert desk.pixels("x") == alone(request("x", steps=1))
+
+
+def test_requests_for_other_models_go_on_while_one_is_loaded() -> None:
+    shelf = two(b=(gate := threading.Semaphore(0)))
+    desk = Desk(pool=shelf.pool())
+    desk.submit(request("first", model="a"))
+    desk.run()
+    desk.submit(request("waits", model="b"), request("goes on", model="a"))
+    until(desk, lambda: any(isinstance(event, Done) for event in desk.of("goes on")))
+    assert not any(isinstance(event, ENDINGS) for event in desk.of("waits"))
+    gate.release()
+    desk.run()
+    assert isinstance(desk.ending("waits"), Done)
+
+
+def test_pictures_are_the_same_before_and_after_an_eviction_and_only_one_model_is_ever_alive() -> None:
+    shelf = two()
+    desk = Desk(pool=shelf.pool(budget=1))
+    for turn in range(3):
+        for model in "ab":
+            desk.submit(*(request(f"{model}{turn}{seed}", seed=seed, model=model) for seed in range(2)))
+            desk.run()
+    assert shelf.loads == [*"ababab"]
+    assert shelf.closed == [*"ababa"]
+    assert shelf.alive_at_load == [0] * 6
+    for turn in range(3):
+        assert desk.pixels(f"a{turn}1") == desk.pixels(f"b{turn}1") == alone(request("x", seed=1))
+
+
+def test_models_that_make_room_for_each_other_take_turns_and_everybody_is_served() -> None:
+    shelf = two()
+    desk = Desk(pool=shelf.pool(budget=1))
+    for number in range(12):
+        desk.submit(request(str(number), seed=number, model="ab"[number % 2], steps=3))
+        desk.engine.step()
+    desk.run()
+    for number in range(12):
+        assert desk.pixels(str(number)) == alone(request("x", seed=number, steps=3))
+    assert len(shelf.loads) <= 6  # those who wait for a model share its load
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "sentence"),
+    [
+        (ModelUnusable("The file x is cut short."), ModelUnusable, "The file x is cut short."),
+        (ArithmeticError("whispered"), ModelUnusable, "The model a could not be loaded; the service's log says why."),
+        (KeyboardInterrupt(), ModelUnusable, "The model a could not be loaded; the service's log says why."),
+        (MemoryError(), OutOfMemory, "There is not enough memory to load the model a. The operator can"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_fails_its_requests_alone_and_the_next_tries_again(
+    raised: BaseException, kind: type[Exception], sentence: str
+) -> None:
+    shelf = two()
+    shelf.errors["a"] = raised
+    desk = Desk(pool=shelf.pool())
+    desk.submit(request("x", model="a"), request("y", model="b"), request("z", model="a"))
+    desk.run()
+    for name in "xz":
+        assert type(desk.error(name)) is kind
+        assert str(desk.error(name)).startswith(sentence)
+    assert isinstance(desk.ending("y"), Done)
+    desk.submit(request("again", model="a"))
+    desk.run()
+    assert isinstance(desk.ending("again"), Done)
+
+
+def test_a_model_that_can_never_be_loaded_is_refused_at_once() -> None:
+    desk = Desk(pool=two().pool(budget=0))
+    with pytest.raises(ModelUnusable, match="The model a cannot be loaded"):
+        desk.submit(request("x", model="a"))
+    assert desk.engine.waiting == 0
+
+
+def test_those_who_wait_for_a_model_count_can_leave_and_end_when_the_engine_closes() -> None:
+    shelf = two(a=threading.Semaphore(0))
+    desk = Desk(pool=shelf.pool(), limit=3)
+    desk.submit(*(request(name, model="a") for name in ("leaves", "stays", "third")))
+    with pytest.raises(Busy):
+        desk.submit(request("fourth", model="b"))
+    until(desk, lambda: shelf.loads)
+    desk.engine.cancel("leaves")
+    desk.engine.step()
+    assert isinstance(desk.ending("leaves"), Cancelled)
+    desk.engine.close()
+    for name in ("stays", "third"):
+        assert "shutting down" in str(desk.error(name))
+    shelf.gates["a"].release()
+
+
+def test_the_running_engine_loads_what_is_to_be_there_from_the_start_and_wakes_for_those_who_wait() -> None:
+    shelf = two()
+    sources = {name: replace(shelf.source(name), from_start=name == "a") for name in "ab"}
+
+    async def main(backend: Backend) -> None:
+        while not backend.ready:
+            await asyncio.sleep(0.001)
+        assert backend.models == {"a": "tiny-1", "b": None}
+        assert backend.states == {"a": "loaded", "b": "not loaded"}
+        for model in "baab":
+            assert isinstance((await collect(backend, [request("x", model=model)]))[-1], Done)
+        together = [collect(backend, [request(f"{i}", model="ab"[i % 2])]) for i in range(8)]
+        assert all(isinstance(events[-1], Done) for events in await asyncio.gather(*together))
+
+    backend = LocalBackend(Engine(Pool(sources, {"cpu": 1}), 8))
+    try:
+        asyncio.run(main(backend))
+    finally:
+        backend.close()
+    assert shelf.loads[:4] == [*"abab"]
+
+
+class OtherTiny(TinyPipeline):
+    """Paints the negative, under the same name and keys."""
+
+    def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        return super().decode(request, encoded, -x)
+
+
+def test_models_whose_pipelines_make_equal_keys_share_no_batch() -> None:
+    desk = Desk(pool=Pool.holding({"a": TinyPipeline(max_batch=4), "b": (other := OtherTiny(max_batch=4))}))
+    desk.submit(*(request(f"{model}{seed}", seed=seed, model=model) for seed in range(3) for model in "ab"))
+    desk.run()
+    assert all(name[0] == "b" for batch in other.batches for name in batch)
+    assert desk.pixels("a1") == alone(request("x", seed=1))
+    assert desk.pixels("b1") != desk.pixels("a1")
+
+
+class Cramped(TinyPipeline):
+    """Has memory for one row; a prompt with "vast" does not fit either, and as MemoryError with "system".
+
+    Attributes:
+        held: Evaluations whose arrays are still in memory.
+        found: That number as each began.
+    """
+
+    def __init__(self, max_batch: int = 4) -> None:
+        super().__init__(max_batch)
+        self.held = 0
+        self.found: list[int] = []
+
+    def encode(self, request: Request) -> Encoded:
+        if "long prompt" in request.prompt:
+            raise OutOfMemory
+        return super().encode(request)
+
+    def evaluate(self, batch: Batch) -> Float32:
+        self.found.append(self.held)
+        scratch = np.zeros(10_000_000, np.uint8)  # what the traceback of an error would keep
+        weakref.finalize(scratch, self._freed)
+        self.held += 1
+        prompts = [request.prompt for request in batch.requests]
+        if len(prompts) > 1 or "vast" in prompts[0]:
+            raise MemoryError if "system" in prompts[0] else OutOfMemory
+        return super().evaluate(batch)
+
+    def _freed(self) -> None:
+        self.held -= 1
+
+
+@pytest.mark.parametrize("prompt", ["a vast fox", "a vast system fox", "a long prompt"])
+def test_out_of_memory_ends_one_request_with_a_sentence_and_the_others_go_on(prompt: str) -> None:
+    desk = Desk(Cramped(max_batch=4))
+    desk.submit(request("a"), request("large", prompt=prompt), request("b", seed=2))
+    desk.run()
+    assert str(desk.error("large")) == (
+        "There is not enough memory for this picture. Ask for a smaller one, or for fewer at once."
+    )
+    assert isinstance(desk.error("large"), OutOfMemory)
+    assert desk.pixels("a") == alone(request("a"))
+    assert desk.pixels("b") == alone(request("b", seed=2))
+
+
+def test_an_evaluation_that_ran_out_of_memory_gives_its_own_back_before_anything_is_tried_again() -> None:
+    pipeline = Cramped(max_batch=4)
+    desk = Desk(pipeline)
+    desk.submit(request("a", steps=2), request("large", prompt="vast", steps=2))
+    desk.engine.step()
+    desk.engine.step()  # both together, then each alone
+    assert pipeline.found == [0] * 4
+    assert pipeline.held == 0  # though the listener keeps the error
+    assert isinstance(desk.error("large"), OutOfMemory)
+
+
+@given(
+    jobs=st.lists(
+        st.one_of(
+            st.tuples(st.just("submit"), st.lists(st.sampled_from("abc"), min_size=1, max_size=3)),
+            st.tuples(st.just("cancel"), st.integers(0, 20)),
+            st.tuples(st.just("step"), st.integers(1, 4)),
+            st.tuples(st.just("break"), st.sampled_from("abc")),
+            st.tuples(st.just("bug"), st.none()),
+        ),
+        max_size=20,
+    ),
+    budget=st.sampled_from([1, 2, None]),
+    close=st.booleans(),
+)
+def test_every_request_ends_exactly_once_however_models_come_and_go(
+    jobs: list[tuple[str, Any]], budget: int | None, close: bool
+) -> None:
+    shelf = Shelf(a=TinyPipeline, b=TinyPipeline, c=Cramped)
+    desk, accepted = Desk(pool=shelf.pool(budget), limit=8), list[str]()
+    for kind, detail in jobs:
+        if kind == "submit":
+            requests = [request(str(len(accepted) + i), model=model, steps=2) for i, model in enumerate(detail)]
+            try:
+                desk.submit(*requests)
+            except Busy:
+                continue
+            accepted += [wanted.id for wanted in requests]
+        elif kind == "cancel":
+            desk.engine.cancel(str(detail))
+        elif kind == "break":
+            shelf.errors[detail] = ModelUnusable("It is cut short.")
+        elif kind == "bug":
+            desk.engine.scheduler = FlakyScheduler()  # type: ignore[assignment]  # it breaks on purpose
+        for _ in range(detail if kind == "step" else 1):
+            try:
+                desk.engine.step()
+            except RuntimeError as error:
+                desk.engine._recover(error)
+    if close:
+        desk.engine.close()
+    else:
+        desk.run()
+    ends = Counter(event.id for event in desk.events if isinstance(event, ENDINGS))
+    assert ends == Counter(accepted)
+    for name in accepted:
+        if isinstance(desk.ending(name), Done):
+            assert desk.pixels(name) == alone(request("x", steps=2))
     assert (desk.engine.waiting, desk.engine.running) == (0, 0)
     assert desk.engine.scheduler.idle
 

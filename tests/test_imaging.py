@@ -87,6 +87,12 @@ def test_a_transcoded_picture_keeps_pixels_and_metadata(kind: Format) -> None:
     assert transcode(original, kind) == other
 
 
+@pytest.mark.parametrize("quality", [92, 95, 100])
+def test_pure_noise_is_a_picture_too(quality: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    assert len(encode(noise, "jpeg", quality=quality)) > noise.size / 2
+
+
 def test_a_higher_quality_is_closer_to_the_pixels() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     errors = [np.abs(decoded(encode(noise, quality=q)).astype(int) - noise).mean() for q in (20, 60, 95)]

@@ -30,8 +30,9 @@ from limner.errors import (
     StorageFailed,
     TimedOut,
 )
+from limner.models.registry import LIVE_STYLES
 from limner.prompts import expand
-from limner.service import LIVE_STYLES, Order, Outcome, Service, build_service
+from limner.service import Order, Outcome, Service, build_service
 from limner.storage.blobs import NAME, Blobs
 from tiny_pipeline import TinyPipeline
 
@@ -149,8 +150,10 @@ def test_the_format_and_the_mark_are_the_orders(make: Make) -> None:
 def test_the_fields_of_an_order_reach_the_engine(make: Make) -> None:
     service, pipeline = make()
     scene = {"place": "beach"}
-    fill(service, replace(FOX, steps=3, guidance=2.0, strength=0.4, style="comic", scene=scene, tenant="t"))
+    order = replace(FOX, steps=3, guidance=2.0, strength=0.4, style="comic", scene=scene, tenant="t")
+    fill(service, replace(order, sampler="heun", negative_prompt="a dog", loras=(("ink", 0.5),)))
     (request,) = pipeline.requests
+    assert (request.sampler, request.negative_prompt, request.loras) == ("heun", "a dog", (("ink", 0.5),))
     assert (request.steps, request.guidance, request.strength, request.style) == (3, 2.0, 0.4, "comic")
     assert (request.scene, request.tenant, request.model, request.style_weight) == (scene, "t", "image-01", 1.0)
 
@@ -160,7 +163,7 @@ def test_a_style_of_image_01_live_is_a_style_of_the_painter_with_its_weight(make
     service, pipeline = make()
     fill(service, replace(FOX, model="image-01-live", live_style=live, live_style_weight=0.3))
     (request,) = pipeline.requests
-    assert (request.model, request.style, request.style_weight) == ("image-01-live", style, 0.3)
+    assert (request.model, request.style, request.style_weight) == ("image-01", style, 0.3)
 
 
 def test_a_live_style_on_image_01_has_no_effect_and_the_notes_say_so(make: Make) -> None:
@@ -168,6 +171,69 @@ def test_a_live_style_on_image_01_has_no_effect_and_the_notes_say_so(make: Make)
     outcome = fill(service, replace(FOX, live_style="漫画"))
     assert pipeline.requests[0].style is None
     assert any("image-01-live" in note for note in outcome.notes)
+
+
+STYLED = """
+[big]
+weights = "/models/big"
+[big.styles."漫画"]
+phrase = "ink drawing"
+lora = { path = "/loras/ink.safetensors", weight = 0.5 }
+[big.styles.fog]
+lora = { path = "/loras/fog.safetensors" }
+"""
+
+
+@pytest.fixture
+def styled(make: Make, tmp_path: Path) -> tuple[Service, Recorder]:
+    """A service of which image-01 and big have weights of their own, and big has styles."""
+    (tmp_path / "styled.toml").write_text(STYLED, "utf-8")
+    service, pipeline = make(models_file=tmp_path / "styled.toml", models={"image-01": "/models/other"})
+    assert isinstance(service.backend, LocalBackend)
+    service.backend.close()
+    service.backend = LocalBackend(Engine({"image-01": pipeline, "big": pipeline}, 9))
+    return service, pipeline
+
+
+def test_a_live_style_on_weights_of_ones_own_is_words_behind_the_prompt(styled: tuple[Service, Recorder]) -> None:
+    service, pipeline = styled
+    outcome = fill(service, replace(FOX, model="image-01-live", live_style="水彩", live_style_weight=0.3))
+    (request,) = pipeline.requests
+    assert (request.model, request.style, request.style_weight, request.loras) == ("image-01", None, 1.0, ())
+    assert request.prompt.startswith("a red fox, watercolor painting")
+    assert "The style watercolor of model image-01 is words behind the prompt: its weight had no effect." in (
+        outcome.notes
+    )
+
+
+def test_a_style_of_a_models_entry_adds_its_words_and_its_lora(styled: tuple[Service, Recorder]) -> None:
+    service, pipeline = styled
+    fill(service, replace(FOX, model="big", style="comic"))
+    fill(service, replace(FOX, model="big", style="fog", loras=(("grain", 0.2),)))
+    fill(service, replace(FOX, model="big", style="fog", loras=(("fog", 0.1),)))
+    assert [(request.prompt, request.loras, request.style) for request in pipeline.requests] == [
+        ("a red fox, ink drawing", (("ink", 0.5),), None),
+        ("a red fox", (("grain", 0.2), ("fog", 1.0)), None),
+        ("a red fox", (("fog", 0.1),), None),
+    ]
+
+
+def test_the_weight_of_a_live_style_scales_its_lora(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(STYLED.replace("[big", "[image-01-live"), "utf-8")
+    service, pipeline = make()
+    outcome = fill(service, replace(FOX, model="image-01-live", live_style="漫画", live_style_weight=0.4))
+    assert pipeline.requests[0].loras == (("ink", 0.2),)
+    assert outcome.notes == ("A note.",)
+
+
+def test_a_style_that_a_model_does_not_have_is_refused_with_those_it_has(styled: tuple[Service, Recorder]) -> None:
+    with pytest.raises(InvalidRequest, match="Model big has no style 'clay'; it has comic, fog, vivid, medieval, wat"):
+        fill(styled[0], replace(FOX, model="big", style="clay"))
+
+
+def test_a_model_that_is_not_there_is_refused(make: Make) -> None:
+    with pytest.raises(InvalidRequest, match="There is no model 'big'; there are image-01, image-01-live"):
+        fill(make()[0], replace(FOX, model="big"))
 
 
 def test_the_prompt_is_expanded_only_where_the_order_says_so(make: Make) -> None:
@@ -398,7 +464,7 @@ def test_a_closed_service_is_not_ready_and_takes_no_orders(make: Make) -> None:
 
 def test_the_built_service_paints_stores_and_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Recorder()
-    monkeypatch.setattr("limner.service.load_pipelines", lambda _: {"image-01": pipeline})
+    monkeypatch.setattr("limner.service.load_pipelines", lambda *_: {"image-01": pipeline})
     folder = tmp_path / "pictures"
     folder.mkdir()
     old = folder / f"{'a' * 32}.jpeg"

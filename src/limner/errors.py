@@ -105,6 +105,15 @@ class EngineFailed(LimnerError):
     retryable = True
 
 
+class OutOfMemory(EngineFailed):
+    """There was not enough memory for this request; it was given back, and the service itself goes on."""
+
+    def __init__(
+        self, message: str = "There is not enough memory for this picture. Ask for a smaller one, or for fewer at once."
+    ) -> None:
+        super().__init__(message)
+
+
 class ModelUnusable(LimnerError):
     """A model's files are missing, corrupt or of another kind than their meta.json says."""
 
@@ -120,3 +129,9 @@ class StorageFailed(LimnerError):
 
     code = Code.INTERNAL
     retryable = True
+
+
+def light(error: LimnerError) -> LimnerError:
+    """The same error without its traceback, which would keep the arrays of what failed in memory until it is told."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error

@@ -11,7 +11,7 @@ import platform
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFile, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from limner import __version__
@@ -20,6 +20,9 @@ from limner.errors import SettingsInvalid
 
 Format = Literal["jpeg", "png", "webp"]
 MEDIA_TYPES: dict[Format, str] = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+ImageFile.MAXBLOCK = 4 * 2048 * 2048
+"""Room for one JPEG, bytes: Pillow guesses one byte a pixel, and pure noise takes three."""
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC digital source type of pictures that a trained model made (IPTC Photo Metadata Standard 2021.1)."""

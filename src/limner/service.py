@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -15,23 +16,17 @@ import structlog
 from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
-from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, UInt8
+from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, SamplerName, Started, UInt8
+from limner.engine.pool import Pool
 from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
-from limner.pipelines.base import Pipeline
+from limner.models import entries
+from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, STYLES, Model
 from limner.storage.blobs import Blobs, new_name
 
 log = structlog.get_logger(__name__)
 
 LiveStyle = Literal["漫画", "元气", "中世纪", "水彩"]
-
-LIVE_STYLES: dict[LiveStyle, str] = {"漫画": "comic", "元气": "vivid", "中世纪": "medieval", "水彩": "watercolor"}
-"""MiniMax's styles of image-01-live, and the painter's style that each stands for."""
-
-MODELS: dict[str, str] = {
-    "image-01": "flat and storybook illustrations of things, people and places, in nine styles, any size",
-    "image-01-live": f"the same in the live styles {', '.join(LIVE_STYLES)}, in the ratios of the wire contract",
-}
-"""What each model paints, in words."""
+"""A key of LIVE_STYLES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Order:
     prompt: str
     width: int  # pixels, 512 to 2048, a multiple of 8
     height: int
-    model: Literal["image-01", "image-01-live"] = "image-01"
+    model: str = IMAGE  # a name of the registry
     n: int = 1  # 1 to 9
     seed: int | None = None  # int64 or uint64, taken modulo 2**64; None: every picture gets a random one
     live_style: LiveStyle | None = None
@@ -56,6 +51,9 @@ class Order:
     steps: int | None = None
     guidance: float | None = None
     strength: float | None = None
+    sampler: SamplerName | None = None
+    negative_prompt: str | None = None
+    loras: tuple[tuple[str, float], ...] = ()  # names and weights, -4 to 4
     scene: dict[str, Any] | None = None
     format: imaging.Format = "jpeg"
 
@@ -110,14 +108,21 @@ class Service:
 
     Attributes:
         blobs: the stored pictures.
-        ready: whether orders are taken: from the start until `close`.
+        models: that an order may name.
+        closed: whether `close` was called; no orders are taken then.
     """
 
     def __init__(self, settings: Settings, backend: Backend, blobs: Blobs) -> None:
         self.settings = settings
         self.backend = backend
         self.blobs = blobs
-        self.ready = True
+        self.models = entries.load(settings)
+        self.closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether orders are taken and the models of the start have been loaded."""
+        return not self.closed and self.backend.ready
 
     async def generate(self, order: Order, watch: Callable[[Event], None] | None = None) -> Outcome:
         """Paint the pictures of `order`: as many as are ready within request_seconds.
@@ -193,7 +198,7 @@ class Service:
 
     def close(self) -> None:
         """Take no more orders and stop the backend and the sweeper; blocks until they have. May be called twice."""
-        self.ready = False
+        self.closed = True
         self.backend.close()
         self.blobs.close()
 
@@ -230,13 +235,19 @@ class Service:
         if not self.backend.room:
             # Told before references are fetched and decoded for a call that would be turned away.
             raise Busy("Every place in the queue is taken. Wait a little, then try again.")
+        model = self.models.lookup(order.model)
         subjects, prompt = await self._prepared(order, prompt)
         style, weight = order.style, 1.0
         if order.live_style is not None:
-            if order.model == "image-01-live":
+            if order.model in self.models.live:
                 style, weight = LIVE_STYLES[order.live_style], order.live_style_weight
             else:
-                course.notes["A style_type is for image-01-live alone and had no effect."] = None
+                course.notes[f"A style_type is for {LIVE} alone and had no effect."] = None
+        loras = order.loras
+        if style is not None and model.weights != PAINTER:
+            prompt, loras, note = _styled(model, style, weight, prompt, loras)
+            style, weight = None, 1.0
+            course.notes |= dict.fromkeys(note)
         seeds = (
             [secrets.randbits(64) for _ in range(order.n)]
             if order.seed is None
@@ -250,13 +261,16 @@ class Service:
                 seed=seed,
                 width=order.width,
                 height=order.height,
-                model=order.model,
+                model=model.name,
                 tenant=order.tenant,
                 steps=order.steps,
                 guidance=order.guidance,
                 strength=order.strength,
+                sampler=order.sampler,
+                negative_prompt=order.negative_prompt,
                 style=style,
                 style_weight=weight,
+                loras=loras,
                 references=subjects,
                 scene=order.scene,
             )
@@ -305,24 +319,47 @@ def _told(error: Exception) -> LimnerError:
     return EngineFailed("The picture could not be painted. Try again; if it fails again, see the service's log.")
 
 
-def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
-    """The pipeline of each model name.
+def _styled(
+    model: Model, name: str, weight: float, prompt: str, loras: tuple[tuple[str, float], ...]
+) -> tuple[str, tuple[tuple[str, float], ...], tuple[str, ...]]:
+    """The prompt and the LoRAs with a style of a model that is not the painter, and what of it had no effect.
 
     Raises:
-        ModelUnusable: weights are missing, corrupt or of another kind than they should be.
+        InvalidRequest: the model has no such style.
     """
-    from limner.pipelines.painter import PainterPipeline  # late: it brings OpenVINO and Skia
+    style = model.style(name)
+    if style is None:
+        known = dict.fromkeys(style.name for style in (*model.styles, *STYLES))
+        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {', '.join(known)}.")
+    if style.phrase:
+        prompt = f"{prompt}, {style.phrase}"
+    if style.lora is None:
+        note = f"The style {name} of model {model.name} is words behind the prompt: its weight had no effect."
+        return prompt, loras, (note,) if weight != 1 else ()
+    named = Path(style.lora.path).stem
+    if named not in dict(loras):  # what the order says of it itself wins
+        loras = (*loras, (named, style.lora.weight * weight))
+    return prompt, loras, ()
 
-    painter = PainterPipeline.load(threads=settings.threads)
-    return {"image-01": painter, "image-01-live": painter}
+
+def load_pipelines(settings: Settings, only: str | None = None) -> Pool:
+    """Every model of the registry, or the one named `only`; that one or image-01's is loaded before anybody asks.
+
+    Raises:
+        SettingsInvalid: the models file is wrong.
+        ModelUnusable: what is to be loaded first is missing, corrupt or of another kind than it should be.
+    """
+    from limner.backends import sources
+
+    return sources.pool(settings, entries.load(settings), only)
 
 
-def load_backend(settings: Settings) -> Backend:
-    """The models, loaded, in an engine of this process. Raises ModelUnusable."""
+def load_backend(settings: Settings, only: str | None = None) -> Backend:
+    """The models in an engine of this process. Raises as `load_pipelines` does."""
     from limner.backends.local import LocalBackend
     from limner.engine.engine import Engine
 
-    return LocalBackend(Engine(load_pipelines(settings), settings.queue_limit))
+    return LocalBackend(Engine(load_pipelines(settings, only), settings.queue_limit))
 
 
 def build_service(settings: Settings) -> Service:

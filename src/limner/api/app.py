@@ -25,6 +25,7 @@ from limner.api import contract, files, health, minimax, models, pictures
 from limner.api.auth import Keys
 from limner.config import Settings
 from limner.errors import Busy, Code, LimnerError
+from limner.models import entries
 from limner.service import Service, build_service
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,9 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     """The application. Without a `service` it builds one when it starts; either way it closes it when it stops.
 
     Nothing is loaded before the start, so that importing and calling this is quick.
+
+    Raises:
+        SettingsInvalid: the models file is wrong.
     """
     metrics = health.Metrics()
 
@@ -86,8 +90,10 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.keys = Keys.load(settings)
     app.state.metrics = metrics
-    for routes in (minimax.routes, pictures.routes, models.routes, files.routes):
-        app.include_router(routes(settings))
+    registry = entries.load(settings)
+    for routes in (minimax.routes, pictures.routes, models.routes):
+        app.include_router(routes(settings, registry))
+    app.include_router(files.routes(settings))
     app.include_router(health.router)
 
     @app.get("/docs", include_in_schema=False)

@@ -11,16 +11,16 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from limner import references
 from limner.config import Settings
 from limner.errors import Code, InvalidRequest
+from limner.models.registry import IMAGE, LIVE, Registry
 from limner.service import LiveStyle, Order, Outcome
 
-Model = Literal["image-01", "image-01-live"]
 ResponseFormat = Literal["url", "base64"]
 
 SIZES: Final[dict[str, tuple[int, int]]] = {
@@ -109,12 +109,6 @@ class Call:
     ignored: tuple[str, ...] = ()
 
 
-def model_names(settings: Settings) -> dict[str, Model]:
-    """Every accepted model name and what it stands for, the two real ones first."""
-    real: dict[str, Model] = {name: name for name in get_args(Model)}
-    return real | {alias: real[target] for alias, target in settings.model_aliases.items() if alias not in real}
-
-
 def size_of(ratio: str, *, extra: bool) -> tuple[int, int]:
     """(width, height) in pixels for an aspect ratio such as `16:9`.
 
@@ -145,11 +139,12 @@ def _side(ratio: float) -> int:
     return SIDE_STEP * round(math.sqrt(2**20 * ratio) / SIDE_STEP)
 
 
-def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
+def read_call(document: object, settings: Settings, models: Registry, tenant: str = "") -> Call:
     """Check a JSON document against the contract. The prompt's length and letters are the service's to check.
 
     Args:
         document: what the body held, as `json.loads` gives it.
+        models: that a call may name.
         tenant: on whose behalf the pictures are painted.
 
     Raises:
@@ -158,19 +153,20 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
     if not isinstance(document, dict):
         raise InvalidRequest(f"The body must be a JSON object; got {_shown(document)}.")
     if "model" not in document:
-        raise InvalidRequest(f"Field model is required: {' or '.join(model_names(settings))}.")
-    model = model_of(document["model"], settings)
+        raise InvalidRequest(f"Field model is required: {' or '.join(models.names)}.")
+    model = model_of(document["model"], models)
+    live = model in models.live
     idle = set(document) - set(ImageRequest.model_fields)
-    if model == "image-01-live" or document.get("aspect_ratio") is not None:
+    if live or document.get("aspect_ratio") is not None:
         idle |= {"width", "height"} & document.keys()
-    if model != "image-01-live":
+    if not live:
         idle |= {"style"} & document.keys()
     fields = {key: _without_nulls(value) for key, value in document.items() if value is not None and key not in idle}
     try:
         request = ImageRequest.model_validate({**fields, "model": model})
     except ValidationError as error:
         raise InvalidRequest(sentences(error)) from None
-    width, height = _size(request, model, settings)
+    width, height = _size(request, live, settings)
     order = Order(
         prompt=request.prompt,
         width=width,
@@ -189,24 +185,23 @@ def read_call(document: object, settings: Settings, tenant: str = "") -> Call:
     return Call(order, request.response_format, tuple(sorted(idle)))
 
 
-def model_of(value: object, settings: Settings) -> Model:
-    """The model that a name stands for; None is image-01. Raises InvalidRequest."""
+def model_of(value: object, models: Registry) -> str:
+    """The name of a model; None is image-01. Raises InvalidRequest where there is no such model."""
     if value is None:
-        return "image-01"
-    names = model_names(settings)
-    if not isinstance(value, str) or value not in names:
-        raise InvalidRequest(f"Field model must be one of {', '.join(names)}; got {_shown(value)}.")
-    return names[value]
+        return IMAGE
+    if not isinstance(value, str) or value not in models.names:
+        raise InvalidRequest(f"Field model must be one of {', '.join(models.names)}; got {_shown(value)}.")
+    return value
 
 
 def _without_nulls(value: Any) -> Any:
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
-def _size(request: ImageRequest, model: Model, settings: Settings) -> tuple[int, int]:
+def _size(request: ImageRequest, live: bool, settings: Settings) -> tuple[int, int]:
     size = sides(request.width, request.height) or size_of(request.aspect_ratio, extra=settings.extra_ratios)
-    if model == "image-01-live" and size == SIZES["21:9"]:
-        raise InvalidRequest("Field aspect_ratio must not be 21:9 on image-01-live; only image-01 paints it.")
+    if live and size == SIZES["21:9"]:
+        raise InvalidRequest(f"Field aspect_ratio must not be 21:9 on {LIVE}; only {IMAGE} paints it.")
     return size
 
 

@@ -78,9 +78,10 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
-    """The model is loaded and the engine takes requests: 200, else 503."""
-    ready = request.app.state.service.ready
-    return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+    """The models of the start have been loaded and calls are taken: 200, else 503; with the state of every model."""
+    service: Service = request.app.state.service
+    status = "closed" if service.closed else "ready" if service.ready else "loading"
+    return JSONResponse({"status": status, "models": dict(service.backend.states)}, 200 if status == "ready" else 503)
 
 
 @router.get("/metrics", response_class=Response)

@@ -19,6 +19,7 @@ from limner.api.body import read_document
 from limner.api.health import Metrics
 from limner.config import Settings
 from limner.engine.core import SEEDS
+from limner.models.registry import Registry
 from limner.service import Service
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ PATHS: Final = ("/v1/image_generation", "/image_generation", "/v1/v1/image_gener
 """The route and where it is looked for by clients whose base URL has a /v1 too few or too many."""
 
 
-def routes(settings: Settings) -> APIRouter:
+def routes(settings: Settings, models: Registry) -> APIRouter:
     router = APIRouter(dependencies=GUARD)
     painted = schema.described("The pictures.", schema.reply(settings))
     painted["headers"] = {
@@ -39,7 +40,7 @@ def routes(settings: Settings) -> APIRouter:
         }
     }
     statuses = schema.STATUSES if settings.http_status == "real" else ()
-    body_schema = {"required": True, "content": {"application/json": {"schema": schema.request(settings)}}}
+    body_schema = {"required": True, "content": {"application/json": {"schema": schema.request(settings, models)}}}
 
     @router.post(
         PATHS[0],
@@ -50,7 +51,7 @@ def routes(settings: Settings) -> APIRouter:
     async def image_generation(request: Request, tenant: Tenant) -> Response:
         service: Service = request.app.state.service
         body = await read_document(request, settings)
-        call = contract.read_call(body, settings, tenant)
+        call = contract.read_call(body, settings, models, tenant)
         if call.ignored:
             log.info("fields ignored", fields=[ascii(name[:80]) for name in call.ignored[:20]])
         outcome = await unless_client_leaves(request.receive, service.generate(call.order))

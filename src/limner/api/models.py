@@ -9,9 +9,9 @@ from fastapi.responses import JSONResponse
 
 from limner.api import schema
 from limner.api.auth import GUARD
-from limner.api.contract import model_names
 from limner.config import Settings
 from limner.errors import InvalidRequest
+from limner.models.registry import IMAGE, LIVE, PAINTER, Registry
 
 CREATED: Final = 1_739_577_600
 """When image-01 appeared, 2025-02-15: the lists ask for a date."""
@@ -23,13 +23,14 @@ class NotThere(InvalidRequest):
     status = 404
 
 
-def routes(settings: Settings) -> APIRouter:
+def routes(settings: Settings, models: Registry) -> APIRouter:
     router = APIRouter(dependencies=GUARD)
     errors = schema.error_responses(settings, *((401,) if settings.http_status == "real" else ()))
-    names = model_names(settings)
+    names = models.names
 
     def entry(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": CREATED, "owned_by": "minimax"}
+        known = name in (IMAGE, LIVE) or models.lookup(name).weights == PAINTER
+        return {"id": name, "object": "model", "created": CREATED, "owned_by": "minimax" if known else "limner"}
 
     model = {
         "type": "object",

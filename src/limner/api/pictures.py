@@ -21,9 +21,10 @@ from limner.api.contract import Boolean, Count, Seed, Side
 from limner.api.health import Metrics
 from limner.api.minimax import link_base, signed, unless_client_leaves
 from limner.config import Settings
-from limner.engine.core import RANGES
+from limner.engine.core import RANGES, SamplerName
 from limner.errors import InvalidRequest
 from limner.imaging import Format
+from limner.models.registry import Registry
 from limner.service import Order, Service
 
 Asked = TypeVar("Asked", bound="SceneRequest")
@@ -59,13 +60,18 @@ class PictureRequest(SceneRequest):
     steps: Annotated[int, _range("steps")] | None = Field(None, description="Evaluations of the denoiser.")
     guidance: Annotated[float, _range("guidance")] | None = Field(None, description="How hard to follow the words.")
     strength: Annotated[float, _range("strength")] | None = Field(None, description="How far to leave the draft.")
+    sampler: SamplerName | None = Field(None, description="How steps are taken; absent: the model's own way.")
+    negative_prompt: str | None = Field(None, description="What to stay away from; needs guidance above 1.")
+    loras: dict[str, Annotated[float, Field(ge=-4, le=4)]] = Field(
+        {}, description="Weights of LoRAs that the model's entry lists, by the names of their files without the ending."
+    )
     scene: dict[str, Any] | None = Field(None, description="A scene to paint instead of planning one.")
     watermark: Boolean = Field(False, description="Draw a visible mark that says the picture is generated.")
     format: Format = Field("jpeg", description="Of the base64; links are to JPEGs.")
     response_format: Literal["url", "base64"] = Field("url", description="Links, or the files themselves in base64.")
 
 
-def routes(settings: Settings) -> APIRouter:
+def routes(settings: Settings, models: Registry) -> APIRouter:
     router = APIRouter(dependencies=[Depends(_true_status), *GUARD])
     errors = schema.error_responses(settings, *schema.STATUSES)
 
@@ -77,7 +83,7 @@ def routes(settings: Settings) -> APIRouter:
     )
     async def plan_scene(request: Request, tenant: Tenant) -> JSONResponse:
         service: Service = request.app.state.service
-        order = _order(await _read(request, SceneRequest, settings), settings, tenant)
+        order = _order(await _read(request, SceneRequest, settings), settings, models, tenant)
         scene, notes = await unless_client_leaves(request.receive, service.plan(order))
         request.state.code = 0
         return JSONResponse({"id": request.state.trace, "scene": scene, "notes": notes})
@@ -91,7 +97,8 @@ def routes(settings: Settings) -> APIRouter:
     async def paint_pictures(request: Request, tenant: Tenant) -> JSONResponse:
         service: Service = request.app.state.service
         asked = await _read(request, PictureRequest, settings)
-        outcome = await unless_client_leaves(request.receive, service.generate(_order(asked, settings, tenant)))
+        order = _order(asked, settings, models, tenant)
+        outcome = await unless_client_leaves(request.receive, service.generate(order))
         base = link_base(request, settings)
         pictures = [
             {"seed": str(signed(picture.seed)), "width": picture.width, "height": picture.height}
@@ -133,7 +140,7 @@ async def _read(request: Request, kind: type[Asked], settings: Settings) -> Aske
         raise InvalidRequest(contract.sentences(error)) from None
 
 
-def _order(asked: SceneRequest, settings: Settings, tenant: str) -> Order:
+def _order(asked: SceneRequest, settings: Settings, models: Registry, tenant: str) -> Order:
     """What the service is to do. Raises InvalidRequest where fields contradict each other."""
     size = contract.sides(asked.width, asked.height)
     if size is not None and asked.aspect_ratio is not None:
@@ -143,7 +150,7 @@ def _order(asked: SceneRequest, settings: Settings, tenant: str) -> Order:
         prompt=asked.prompt,
         width=width,
         height=height,
-        model=contract.model_of(asked.model, settings),
+        model=contract.model_of(asked.model, models),
         seed=asked.seed,
         style=asked.style,
         references=asked.references,
@@ -160,6 +167,9 @@ def _order(asked: SceneRequest, settings: Settings, tenant: str) -> Order:
         steps=asked.steps,
         guidance=asked.guidance,
         strength=asked.strength,
+        sampler=asked.sampler,
+        negative_prompt=asked.negative_prompt,
+        loras=tuple(asked.loras.items()),
         scene=asked.scene,
         watermark=asked.watermark,
         format=asked.format,

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from limner.api.contract import SIZES, ImageRequest, model_names
+from limner.api.contract import SIZES, ImageRequest
 from limner.config import Settings
+from limner.models.registry import Registry
 
 STATUSES: Final = {
     400: "A field is wrong, or the prompt was refused.",
@@ -30,12 +31,12 @@ BASE_RESP: Final[dict[str, Any]] = {
 }
 
 
-def request(settings: Settings) -> dict[str, Any]:
+def request(settings: Settings, models: Registry) -> dict[str, Any]:
     """JSON schema of an `ImageRequest` in its documented forms, with this service's models, ratios and limits."""
     schema = ImageRequest.model_json_schema()
     fields = schema["properties"]
     fields["style"]["anyOf"][0] = schema.pop("$defs")["Style"]
-    fields["model"] = fields["model"] | {"enum": [*model_names(settings), None], "type": ["string", "null"]}
+    fields["model"] = fields["model"] | {"enum": [*models.names, None], "type": ["string", "null"]}
     fields["prompt"]["minLength"] = 1
     if settings.long_prompts == "refuse":
         fields["prompt"]["maxLength"] = settings.max_prompt_chars

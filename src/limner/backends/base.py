@@ -23,8 +23,18 @@ class Stream(Protocol):
 
 class Backend(Protocol):
     @property
-    def models(self) -> Mapping[str, str]:
-        """The models that a request may name, each with the fingerprint of its weights."""
+    def models(self) -> Mapping[str, str | None]:
+        """The models that a request may name, each with the fingerprint of its weights; None: not loaded now."""
+        ...
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """Of every model `loaded`, `loading 40%`, `not loaded`, or `failed:` with a sentence for everybody."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the models that are loaded at the start have been."""
         ...
 
     @property
@@ -37,6 +47,7 @@ class Backend(Protocol):
 
         Raises:
             InvalidRequest: a field is out of range, or the model is unknown.
+            ModelUnusable: the model can never be loaded.
             Busy: they do not all fit in the queue now.
             EngineFailed: the backend is closed.
         """

@@ -18,8 +18,16 @@ class LocalBackend:
         engine.start()
 
     @property
-    def models(self) -> dict[str, str]:
-        return {name: pipeline.fingerprint for name, pipeline in self.engine.pipelines.items()}
+    def models(self) -> dict[str, str | None]:
+        return self.engine.pool.fingerprints
+
+    @property
+    def states(self) -> dict[str, str]:
+        return self.engine.pool.states
+
+    @property
+    def ready(self) -> bool:
+        return self.engine.pool.ready
 
     @property
     def room(self) -> int:

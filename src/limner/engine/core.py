@@ -75,6 +75,7 @@ class Request:
     style_weight: float = 1.0  # in (0, 1]: how strongly `style` shows
     references: tuple[UInt8, ...] = ()  # each (H, W, 4), straight alpha
     scene: dict[str, Any] | None = None  # a scene to paint instead of planning one from the prompt
+    loras: tuple[tuple[str, float], ...] = ()  # names of the model's LoRAs, and weights in [-4, 4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Key:
     model: str
     shape: tuple[int, ...]  # of one latent, without the batch axis
     tokens: int  # bucket of the conditioning's length
+    loras: tuple[tuple[str, float], ...] = ()  # added to the weights for this evaluation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +137,13 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
     ahead: int  # requests that were already in the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Loading(Event):
+    """The model is not in memory yet: the request waits until it is."""
+
+    done: float  # 0 to 1, of the loading; 0 also before it begins
 
 
 @dataclass(frozen=True, slots=True)

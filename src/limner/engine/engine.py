@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from limner.engine import samplers
+from limner.engine import loading, samplers
 from limner.engine.core import (
     RANGES,
     Cancelled,
@@ -20,13 +20,15 @@ from limner.engine.core import (
     Event,
     Failed,
     Float32,
+    Loading,
     Queued,
     Request,
     Started,
     Stepped,
 )
+from limner.engine.pool import Pool
 from limner.engine.scheduler import Scheduler
-from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError
+from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, OutOfMemory, light
 from limner.pipelines.base import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -39,8 +41,8 @@ class Task:
     """An accepted request."""
 
     request: Request
-    pipeline: Pipeline
     emit: Callable[[Event], None]
+    call: str  # id of the first of those that were submitted together
     ahead: int  # requests that were in the engine before it
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("encode", "evaluate", "decode"), 0.0))
 
@@ -60,13 +62,13 @@ Row = tuple[Painting, int]
 
 
 class Engine:
-    """Paints requests with pipelines that it calls from its own thread alone.
+    """Paints requests with pipelines that it calls from its own thread alone, and has others loaded meanwhile.
 
     `submit`, `cancel` and `close` may be called from any thread. Every accepted request ends in exactly one of Done,
-    Failed and Cancelled, whatever the pipelines, this loop or the listeners raise.
+    Failed and Cancelled, whatever the pipelines, their loading, this loop or the listeners raise.
 
     Args:
-        pipelines: By the model name that a request carries.
+        models: The pool of models, or pipelines that are loaded, by the model name that a request carries.
         limit: Most requests in the engine at once, waiting or being painted.
 
     Attributes:
@@ -75,8 +77,8 @@ class Engine:
         evaluation_seconds: Time spent on them.
     """
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], limit: int) -> None:
-        self.pipelines = dict(pipelines)
+    def __init__(self, models: Pool | Mapping[str, Pipeline], limit: int) -> None:
+        self.pool = models if isinstance(models, Pool) else Pool.holding(models)
         self.limit = limit
         self.scheduler = Scheduler()
         self.batches = 0
@@ -118,6 +120,7 @@ class Engine:
 
         Raises:
             InvalidRequest: a field is out of its range, the model is unknown, or they could never fit.
+            ModelUnusable: the model can never be loaded.
             Busy: the engine is full.
             EngineFailed: the engine is closed.
             ValueError: an id is in use.
@@ -134,10 +137,7 @@ class Engine:
             ahead = len(self._tasks)
             if ahead + len(requests) > self.limit:
                 raise Busy(f"{ahead} of {self.limit} places are taken. Wait a little, then try again.")
-            tasks = {
-                request.id: Task(request, self.pipelines[request.model], emit, ahead + i)
-                for i, request in enumerate(requests)
-            }
+            tasks = {request.id: Task(request, emit, requests[0].id, ahead + i) for i, request in enumerate(requests)}
             if len(tasks) < len(requests) or not tasks.keys().isdisjoint(self._tasks):
                 raise ValueError("the id of a request is in use")
             self._tasks |= tasks
@@ -148,7 +148,10 @@ class Engine:
         self._inbox.put(lambda: self._cancel(request_id))
 
     def close(self) -> None:
-        """Refuse new requests, wait for the evaluation in progress, and end all others as Failed."""
+        """Refuse new requests, wait for the evaluation in progress, and end all others as Failed.
+
+        A model that is being loaded is not waited for: its thread ends with the process.
+        """
         with self._lock:
             self._closed = True
         if self._thread is None:
@@ -160,6 +163,7 @@ class Engine:
     def step(self) -> None:
         """One turn of the loop. Called by the engine's thread; without `start`, by whoever drives the engine."""
         self._receive()
+        self._admit()
         self._encode(self.scheduler.next_waiting())
         rows = [(self._paintings[turn.id], turn.row) for turn in self.scheduler.schedule()]
         for painting, prediction in self._evaluate(rows):
@@ -167,6 +171,7 @@ class Engine:
                 self._decode(painting)
 
     def _run(self) -> None:
+        self._inbox.put(lambda: None)  # a first step begins the loads that no request waits for
         while not self._closed:
             try:
                 if self.scheduler.idle:
@@ -193,8 +198,21 @@ class Engine:
     def _add(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.request.id in self._tasks:  # else the loop failed before it came to this one
-                self.scheduler.add(task.request.id, task.request.tenant, call=tasks[0].request.id)
+                self.pool.enter(task.request.id, task.request.model)
                 self._emit(task, Queued(task.request.id, task.ahead))
+
+    def _admit(self) -> None:
+        """Let those take part whose models are loaded, tell the others, and begin the next load."""
+        news = self.pool.turn()
+        if news.load is not None:
+            loading.begin(news.load, self.pool, self._inbox.put)
+        for request_id in news.admitted:
+            task = self._tasks[request_id]
+            self.scheduler.add(request_id, task.request.tenant, task.call)
+        for request_id, error in news.failed.items():
+            self._end(self._tasks[request_id], Failed(request_id, error))
+        for request_id, done in news.loading.items():
+            self._emit(self._tasks[request_id], Loading(request_id, done))
 
     def _cancel(self, request_id: str) -> None:
         if request_id in self._tasks:
@@ -208,17 +226,18 @@ class Engine:
         task = self._tasks[request_id]
         began = perf_counter()
         try:
-            encoded = task.pipeline.encode(task.request)
+            pipeline = self.pool.pipeline(task.request.model)
+            encoded = pipeline.encode(task.request)
             rows = 1 if encoded.guidance == 1 else 2
             noise = samplers.noise(task.request.seed, encoded.key.shape)
             state = samplers.begin(encoded.spread * noise, encoded.levels, task.request.seed)
             self.scheduler.admit(
                 request_id,
-                key=encoded.key,
+                key=(id(pipeline), encoded.key),
                 cost=encoded.cost,
                 evaluations=samplers.SAMPLERS[encoded.sampler].evaluations(encoded.levels),
                 rows=rows,
-                max_batch=task.pipeline.max_batch,
+                max_batch=pipeline.max_batch,
             )
         except BaseException as error:
             self._fail(task, "reading the request", error)
@@ -232,16 +251,17 @@ class Engine:
         if not rows:
             return []
         paintings = [painting for painting, _ in rows]
+        together = dict.fromkeys(paintings)
         try:
             return list(zip(paintings, self._predict(rows), strict=True))
         except BaseException as error:
-            together = dict.fromkeys(paintings)
             if len(together) == 1:
                 self._fail(paintings[0].task, "painting", error)
                 return []
             log.warning("a batch failed; trying each of its requests alone", requests=len(together), exc_info=True)
-            alone = (self._evaluate([row for row in rows if row[0] is painting]) for painting in together)
-            return [pair for pairs in alone for pair in pairs]
+        # Out here the error is gone, and with it what its traceback kept in memory.
+        alone = (self._evaluate([row for row in rows if row[0] is painting]) for painting in together)
+        return [pair for pairs in alone for pair in pairs]
 
     def _predict(self, rows: list[Row]) -> Float32:
         """Evaluate one batch: (B, *key.shape), a copy, since a pipeline may hand out a buffer that it writes again."""
@@ -253,7 +273,7 @@ class Engine:
             [painting.encoded.unconditional if row else painting.encoded.conditioning for painting, row in rows],
         )
         began = perf_counter()
-        prediction = np.array(paintings[0].task.pipeline.evaluate(batch), np.float32)
+        prediction = np.array(self.pool.pipeline(paintings[0].task.request.model).evaluate(batch), np.float32)
         seconds = perf_counter() - began
         self.batches += 1
         self.evaluations += len(rows)
@@ -272,11 +292,15 @@ class Engine:
         if len(painting.predictions) < painting.rows:
             return False
         encoded, before = painting.encoded, painting.state
-        if painting.rows == 2:
-            conditional, unconditional = painting.predictions
-            prediction = samplers.combined(encoded.guiding, conditional, unconditional, encoded.guidance, before)
-        painting.predictions = []
-        painting.state = samplers.SAMPLERS[encoded.sampler].advance(before, prediction)
+        try:
+            if painting.rows == 2:
+                conditional, unconditional = painting.predictions
+                prediction = samplers.combined(encoded.guiding, conditional, unconditional, encoded.guidance, before)
+            painting.predictions = []
+            painting.state = samplers.SAMPLERS[encoded.sampler].advance(before, prediction)
+        except BaseException as error:
+            self._fail(painting.task, "painting", error)
+            return False
         if painting.state.step > before.step:
             request_id = painting.task.request.id
             self._emit(painting.task, Stepped(request_id, painting.state.step, encoded.steps))
@@ -286,7 +310,7 @@ class Engine:
         task, request = painting.task, painting.task.request
         began = perf_counter()
         try:
-            pixels = task.pipeline.decode(request, painting.encoded, painting.state.result)
+            pixels = self.pool.pipeline(request.model).decode(request, painting.encoded, painting.state.result)
             if pixels.shape != (request.height, request.width, 3) or pixels.dtype != np.uint8:
                 raise ArithmeticError(f"decode gave {pixels.dtype} pixels of {pixels.shape}")
         except BaseException as error:
@@ -297,13 +321,17 @@ class Engine:
 
     def _fail(self, task: Task, doing: str, error: BaseException) -> None:
         """End one request; errors that are no sentence for the caller become one."""
+        if isinstance(error, MemoryError):
+            error = OutOfMemory()
+        if isinstance(error, OutOfMemory):
+            log.warning("no memory for a request", request=task.request.id, doing=doing)
         if not isinstance(error, LimnerError):
             log.error("a request failed", request=task.request.id, doing=doing, exc_info=error)
             error = EngineFailed(
                 f"The model {task.request.model} failed while {doing}; other requests go on. "
                 "Try once more, and if it fails again, see the service's log."
             )
-        self._end(task, Failed(task.request.id, error))
+        self._end(task, Failed(task.request.id, light(error)))
 
     def _end(self, task: Task, event: Event) -> None:
         """Free the place, then tell: the one way out of the engine."""
@@ -312,8 +340,11 @@ class Engine:
             if self._tasks.pop(request_id, None) is None:
                 return
             self._paintings.pop(request_id, None)
+        self.pool.leave(request_id, task.request.model)
         self._emit(task, event)
         self.scheduler.remove(request_id)
+        if self.pool.waiting:
+            self._inbox.put(lambda: None)  # wakes the loop: there may be room for another model now
 
     def _end_all(self, error: LimnerError) -> None:
         with self._lock:
@@ -328,9 +359,7 @@ class Engine:
             log.exception("a listener failed", request=event.id)
 
     def _check(self, request: Request) -> None:
-        if request.model not in self.pipelines:
-            known = ", ".join(sorted(self.pipelines)) or "none"
-            raise InvalidRequest(f"There is no model {request.model!r} here; the models are: {known}.")
+        self.pool.check(request.model)
         for name, (least, most) in RANGES.items():
             value = getattr(request, name)
             if value is not None and not least <= value <= most:
