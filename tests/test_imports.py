@@ -14,6 +14,7 @@ import pytest
 
 import limner
 from limner.cli_train import COMMANDS
+from limner.models.families import FAMILIES, family_of
 
 ROOT = Path(limner.__file__).parent
 
@@ -44,7 +45,7 @@ TRAINING = ("limner.painter.training.", "limner.evaluation.training.")
 
 HEAVY = {
     "torch": ("limner.runtime.torch", "limner.runtime.convert", "limner.pipelines.", *TRAINING),
-    "diffusers": ("limner.pipelines.",),
+    "diffusers": ("limner.runtime.torch", "limner.pipelines."),
     "transformers": ("limner.pipelines.",),
     "onnx": TRAINING,
     "onnxscript": TRAINING,
@@ -52,7 +53,7 @@ HEAVY = {
     "resvg_py": TRAINING,
     "safetensors": ("limner.runtime.torch", "limner.pipelines.", *TRAINING),
     "ray": ("limner.backends.ray_serve",),
-    "openvino": ("limner.runtime.openvino", "limner.runtime.convert"),
+    "openvino": ("limner.runtime.openvino", "limner.runtime.convert", "limner.runtime.entries", "limner.runtime.graph"),
     "fastapi": ("limner.api.",),
     "starlette": ("limner.api.",),
     "uvicorn": ("limner.cli",),
@@ -60,8 +61,8 @@ HEAVY = {
 }
 """Packages that are large or belong to one layer, and the modules that may import them. Ends in a dot: all below it."""
 
-BY_TABLE = "limner.cli_train"
-"""Imports modules by the names in its table, which a test of their own looks at."""
+BY_TABLE = ("limner.cli_train", "limner.pipelines.families")
+"""They import modules by the names in a table, which a test of their own looks at."""
 
 WITHOUT_TORCH = "limner.pipelines.painter"
 """The pipeline that the core install runs, which has no torch."""
@@ -90,7 +91,7 @@ def imports_of(source: str, module: str, modules: set[str]) -> Iterator[str]:
             "import_module",
             "__import__",
         ):
-            if module == BY_TABLE:
+            if module in BY_TABLE:
                 continue
             first = node.args[0] if node.args else None
             assert isinstance(first, ast.Constant), f"{module} imports a name that is computed"
@@ -189,6 +190,13 @@ def test_the_command_that_trains_runs_every_module_of_training_with_a_main_and_n
     }
     assert {module for _, module, _ in COMMANDS.values()} == mains
     assert all(module.startswith(TRAINING) for module in mains)
+
+
+def test_every_family_in_the_table_is_a_class_of_its_module() -> None:
+    for family in (*FAMILIES.values(), family_of("AnyOther")):
+        tree = ast.parse((ROOT / "pipelines" / f"{family.module.rpartition('.')[2]}.py").read_text("utf-8"))
+        assert family.kind in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}, family.name
+        assert family.module.startswith("limner.pipelines.")
 
 
 def imported_by(command: list[str], folder: Path) -> set[str]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from limner.engine import samplers
-from limner.engine.core import Encoded, Float32, Request, UInt8
-from limner.pipelines.base import Pipeline
+from limner.engine.core import Encoded, Request, UInt8
+from limner.pipelines.base import Pipeline, denoised
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,18 +30,4 @@ def paint(pipeline: Pipeline, request: Request) -> Painted:
 
 def finish(pipeline: Pipeline, request: Request, encoded: Encoded) -> UInt8:
     """The picture, (height, width, 3), of what the pipeline encoded for this request."""
-    sampler = samplers.SAMPLERS[encoded.sampler]
-    noise = encoded.spread * samplers.noise(request.seed, encoded.key.shape)
-    state = samplers.begin(noise, encoded.levels, request.seed)
-
-    def predict(conditioning: Any) -> Float32:
-        batch = samplers.batch(encoded.key, [request], [state], [conditioning])
-        return np.array(pipeline.evaluate(batch)[0])  # a pipeline may write its buffer again
-
-    while not state.finished:
-        prediction = predict(encoded.conditioning)
-        if encoded.guidance != 1:
-            other = predict(encoded.unconditional)
-            prediction = samplers.combined(encoded.guiding, prediction, other, encoded.guidance, state)
-        state = sampler.advance(state, prediction)
-    return pipeline.decode(request, encoded, state.result)
+    return pipeline.decode(request, encoded, denoised(pipeline, request, encoded))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+
+from limner.engine import samplers
 from limner.engine.core import Batch, Encoded, Float32, Request, UInt8
 
 
 class Pipeline(Protocol):
     """A model, loaded. Called from the engine's thread alone, one method at a time.
 
-    Each result depends on the request alone: never on neighbours in the batch, on earlier calls, or on the clock.
+    Each result depends on the request alone: never on neighbours in the batch, on earlier calls, or on the clock. What
+    a method raises ends that request alone; OutOfMemory says that memory was short, and that it was given back. A
+    pipeline may have a method `close`, called once, from another thread, when it is evicted: memory that outlives the
+    object, a cache on a GPU say, is freed there.
     """
 
     name: str
@@ -32,3 +38,38 @@ class Pipeline(Protocol):
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         """Turn a clean latent of shape `key.shape` into pixels of shape (request.height, request.width, 3)."""
         ...
+
+
+def denoised(pipeline: Pipeline, request: Request, encoded: Encoded) -> Float32:
+    """The clean latent, of shape `key.shape`, as the engine comes to it for a request that is alone."""
+    sampler = samplers.SAMPLERS[encoded.sampler]
+    noise = encoded.spread * samplers.noise(request.seed, encoded.key.shape)
+    state = samplers.begin(noise, encoded.levels, request.seed)
+
+    def predict(conditioning: Any) -> Float32:
+        batch = samplers.batch(encoded.key, [request], [state], [conditioning])
+        return np.array(pipeline.evaluate(batch)[0])  # a pipeline may write its buffer again
+
+    while not state.finished:
+        prediction = predict(encoded.conditioning)
+        if encoded.guidance != 1:
+            other = predict(encoded.unconditional)
+            prediction = samplers.combined(encoded.guiding, prediction, other, encoded.guidance, state)
+        state = sampler.advance(state, prediction)
+    clean: Float32 = state.result
+    return clean
+
+
+REHEARSAL = (
+    "a red fox on a snowy hill",
+    "a man in a white t-shirt on a sunny beach",
+    "a city at night in the rain, neon",
+)
+"""Prompts of pictures that are unlike each other."""
+
+
+def rehearse(pipeline: Pipeline, side: int) -> None:
+    """Denoise a few squares of so many pixels in few steps, for whoever watches what goes on inside the network."""
+    for seed, prompt in enumerate(REHEARSAL):
+        request = Request(f"rehearsal-{seed}", prompt, seed, side, side, steps=4)
+        denoised(pipeline, request, pipeline.encode(request))

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.engine.core import Float32, UInt8
+from limner.engine.core import Float32, Request, UInt8
+from limner.errors import InvalidRequest
 
 Choice = TypeVar("Choice")
 
@@ -22,6 +23,26 @@ def chosen(asked: Choice | None, model: Choice | None, family: Choice) -> Choice
     return asked if asked is not None else model if model is not None else family
 
 
+def check(request: Request, family: str, *, references: bool) -> None:
+    """Refuse what no family with a latent does, and references where this model has no method for them.
+
+    Raises:
+        InvalidRequest: the request has a strength, a style, a scene, or such references.
+    """
+    for name in ("strength", "style", "scene"):
+        if getattr(request, name) is not None:
+            raise InvalidRequest(f"{family} has no {name}; the built-in painter has. Leave it out, or ask that model.")
+    if request.references and not references:
+        raise no_references(family)
+
+
+def unguided(request: Request, guidance: float) -> tuple[str, ...]:
+    """A note where the request has a negative prompt and no guidance by two evaluations to lead away from it."""
+    if guidance != 1 or not request.negative_prompt:
+        return ()
+    return ("The negative prompt has no effect without guidance. Ask for a guidance above 1.",)
+
+
 def padded(width: int, height: int, multiple: int) -> tuple[int, int]:
     """The least (width, height) of at least these sides, pixels, that the family can paint."""
     return -(-width // multiple) * multiple, -(-height // multiple) * multiple
@@ -32,6 +53,19 @@ def stacked(rows: Sequence[Conditioning]) -> dict[str, Tensor]:
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
+def packed(latent: Tensor) -> Tensor:
+    """An autoencoder's latent of (C, H, W) as tokens of 2×2 cells on their grid, (H/2, W/2, 4C)."""
+    channels, height, width = latent.shape
+    return latent.reshape(channels, height // 2, 2, width // 2, 2).permute(1, 3, 0, 2, 4).flatten(2)
+
+
+def unpacked(tokens: Tensor) -> Tensor:
+    """What `packed` was given, from what it gave."""
+    rows, columns, channels = tokens.shape
+    cells = tokens.reshape(rows, columns, channels // 4, 2, 2).permute(2, 0, 3, 1, 4)
+    return cells.reshape(channels // 4, 2 * rows, 2 * columns)
+
+
 def to_pixels(decoded: Tensor, width: int, height: int) -> UInt8:
     """A picture of (3, H, W) in [-1, 1], its middle of (height, width, 3) kept."""
     _, h, w = decoded.shape
@@ -39,6 +73,14 @@ def to_pixels(decoded: Tensor, width: int, height: int) -> UInt8:
     kept = decoded[:, top : top + height, left : left + width].permute(1, 2, 0)
     pixels: UInt8 = ((kept.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return pixels
+
+
+def no_references(family: str) -> InvalidRequest:
+    """The refusal of references by a family that has no way to take them."""
+    return InvalidRequest(
+        f"{family} takes no references. Send the prompt alone, or ask a model that takes them: FLUX.1 Kontext, FLUX.2, "
+        "Qwen-Image-Edit, or Stable Diffusion and SDXL with an IP-Adapter."
+    )
 
 
 def on_white(reference: UInt8) -> UInt8:

@@ -1,0 +1,98 @@
+"""From a model's entry to its pipeline: what the weights are, where they run, and the family's class over them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from limner.errors import ModelUnusable
+from limner.models import folder
+from limner.models.found import Found
+from limner.models.registry import Model
+from limner.pipelines.base import Pipeline
+from limner.pipelines.parts import Conversion, Parts
+from limner.runtime.torch import device_of, precision_of
+
+CONVERTING = 8
+"""Bytes of memory for each weight while a network is converted: in float32, and twice in 16 bits."""
+
+
+def load(model: Model, cache: Path, threads: int = 0, progress: Callable[[float], None] = lambda _: None) -> Pipeline:
+    """Load a model of real weights; `progress` is told how much of it is there, 0 to 1.
+
+    Args:
+        cache: folder of converted networks and checksums.
+        threads: of the CPU; 0 takes all cores.
+
+    Raises:
+        ModelUnusable: the weights are missing, damaged or of a kind that cannot be painted with.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    found = folder.check(model.weights, model.base)
+    if model.first_block and found.family.kind != "Flux":
+        raise ModelUnusable(f"{model.name} sets first_block, which FLUX.1 alone has. Take it out of the model's entry.")
+    device = device_of(model.device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what a model that was evicted left there
+    sizes = {part.name: part.bytes for part in found.parts}
+    there: set[str] = set()
+
+    def loaded(part: str) -> None:
+        there.add(part)
+        progress(sum(sizes.get(part, 0) for part in there) / max(1, sum(sizes.values())))
+
+    base, file = folder.places(found)
+    weights = folder.fingerprint(found, cache)
+    # The entry's defaults, adapter and LoRAs decide a picture beside the weights; its names do not.
+    entry = repr(replace(model, name="", aliases=(), weights="", base=None, device=device.type))
+    parts = Parts(
+        base,
+        file=file,
+        held={part.name for part in found.parts if file in part.files},
+        device=str(device),
+        precision=precision_of(model.precision, device),
+        conversion=_conversion(model, found, device.type, cache, threads),
+        quantize=model.quantize,
+        checksum=weights,
+        fingerprint=hashlib.sha256(f"{weights} {entry}".encode()).hexdigest()[:16],
+        variants={part.name: part.variant for part in found.parts},
+        loaded=loaded,
+    )
+    pipeline: Pipeline = getattr(importlib.import_module(found.family.module), found.family.kind)(parts, model)
+    progress(1.0)
+    return pipeline
+
+
+def _conversion(model: Model, found: Found, device: str, cache: Path, threads: int) -> Conversion | None:
+    """How the networks are converted, or None where torch runs them.
+
+    Raises:
+        ModelUnusable: the entry asks for OpenVINO where it cannot serve.
+    """
+    changed = bool(model.loras or any(style.lora for style in model.styles) or model.first_block)
+    if model.runtime == "openvino" and (device != "cpu" or changed or model.quantize == "fp8"):
+        raise ModelUnusable(
+            f"The model {model.name} asks for the runtime openvino, which runs on the CPU, without LoRAs, fp8 "
+            f"weights and first_block. Set its runtime to auto, or its device to cpu and leave these out."
+        )
+    if device != "cpu" or changed or model.runtime == "torch" or model.quantize == "fp8":
+        return None
+    if model.runtime == "auto" and CONVERTING * max(part.parameters for part in found.parts) > _memory():
+        return None
+    if model.quantize == "int8":
+        return Conversion(cache, "int8", threads)
+    return Conversion(
+        cache, "bf16" if precision_of(model.precision, torch.device(device)) == "bf16" else "f32", threads
+    )
+
+
+def _memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
