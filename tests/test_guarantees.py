@@ -384,7 +384,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["generate", "a fox"], "painter/weights/words/encoder.onnx", "cut short"),
         (["serve", "--port", "0"], "painter/bank/drawings.xz", "one byte changed"),
         (["generate", "a fox"], "painter/weights/denoiser/meta.json", "empty"),
-        (["models"], "painter/bank/index.json", "missing"),
+        (["models", "check", "image-01"], "painter/bank/index.json", "missing"),
     ],
 )
 def test_a_damaged_model_ends_the_command_with_a_sentence_and_1(

@@ -73,7 +73,8 @@ def save_adapter(folder: Path, kind: str) -> None:
                 }
     tensors = seeded(
         lambda: {
-            name: torch.randn(shape) * (0.5 if len(shape) > 1 else 0.1) + (".norm" in name and len(shape) == 1)
+            name: torch.randn(shape) * (0.2 if "lora" in name else 0.5 if len(shape) > 1 else 0.1)
+            + (".norm" in name and len(shape) == 1)
             for name, shape in shapes.items()
         },
         seed=4,

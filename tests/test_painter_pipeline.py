@@ -233,6 +233,15 @@ def test_style_weight_is_how_strongly_a_style_shows(painter: PainterPipeline) ->
     assert distances[0] < 0.8 * distances[2]
 
 
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [({"negative_prompt": "a dog"}, "takes no negative prompt"), ({"loras": (("ink", 1.0),)}, "takes no LoRA")],
+)
+def test_what_the_painter_cannot_do_is_refused(painter: PainterPipeline, field: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        painter.encode(asked(**field))
+
+
 def test_an_unknown_style_is_refused_with_the_names_of_all(painter: PainterPipeline) -> None:
     with pytest.raises(InvalidRequest, match=r"There is no style 'cubist'. Choose one of storybook, flat, .*papercut"):
         painter.encode(asked(style="cubist"))

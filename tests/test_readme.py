@@ -145,7 +145,9 @@ def commands(text: str) -> tuple[set[str], set[str], set[str]]:
     lines = [line.partition(" #")[0] for block in code for line in block.splitlines()]
     made = {target for line in lines for target in re.findall(r"(?:^|[$;&] ?)make ([a-z][\w-]*)", line.strip())}
     called = [
-        found for line in lines for found in re.findall(r"(?:^|[/ ])limner (train [a-z-]+|[a-z]+)\b(.*)", line.strip())
+        found
+        for line in lines
+        for found in re.findall(r"(?:^|[/ ])limner ((?:train|models) [a-z-]+|[a-z]+)\b(.*)", line.strip())
     ]
     return (
         made,
@@ -167,7 +169,9 @@ def test_every_command_that_a_page_names_is_there(page: Path) -> None:
     made, called, options = commands(page.read_text("utf-8"))
     assert made <= targets
     known = {f"limner {name}": command for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]  # a group has them
-    known |= {f"limner train {name}": command for name, command in known["limner train"].commands.items()}
+    for group in ("train", "models"):
+        commands_of = known[f"limner {group}"].commands
+        known |= {f"limner {group} {name}": command for name, command in commands_of.items()}
     taken = {
         f"{name} {opt}" for name, command in known.items() for parameter in command.params for opt in parameter.opts
     }

@@ -111,6 +111,8 @@ class PainterPipeline:
             raise InvalidRequest(f"There is no style {request.style!r}. Choose one of {', '.join(STYLES)}.")
         if request.negative_prompt:
             raise InvalidRequest("The painter takes no negative prompt: say in the prompt what is to be seen.")
+        if request.loras:
+            raise InvalidRequest("The painter takes no LoRA; only models of weights of your own do. Leave loras out.")
         if len(request.references) > MOST_REFERENCES:
             raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
         found = self._found(request.references)
