@@ -11,8 +11,8 @@ contestant runs in a process of its own and they take turns, so that all see the
 - the prediction's error against torch in float32, and the PSNR of the pictures that a Tiny AutoEncoder makes of both;
   nan where a contestant gives no prediction.
 
-Contestants of float32 are timed in a second heat, beside ours in bf16 again, because all of them at once need more than
-16 GB.
+Contestants of float32 are timed in a heat of their own, with ours in bf16 in both, because all of them at once need
+more than 16 GB.
 
 The peers are never part of Limner's install. They live in a virtual environment of their own, named by --peers:
 
@@ -68,6 +68,7 @@ PEERS = {"genai": "openvino_genai", "sdcpp": "cyllama", "sdcpp-q8": "cyllama"}
 """Contestants that run in the peers' environment, and the package that each needs."""
 
 HEATS: tuple[dict[str, str], ...] = (
+    {"limner-bf16": OURS, "limner-f32": "Limner, OpenVINO f32", "torch-f32": "diffusers, torch f32"},
     {
         "limner-bf16": OURS,
         "limner-int8": "Limner, OpenVINO int8",
@@ -76,7 +77,6 @@ HEATS: tuple[dict[str, str], ...] = (
         "sdcpp": "stable-diffusion.cpp, f16",
         "sdcpp-q8": "stable-diffusion.cpp, q8_0",
     },
-    {"limner-bf16": OURS, "limner-f32": "Limner, OpenVINO f32", "torch-f32": "diffusers, torch f32"},
 )
 """What is timed by turns, by the name that a process of it is started with."""
 
@@ -322,7 +322,7 @@ class Process:
         self.child.wait()
 
 
-def heat(
+def timed(
     names: dict[str, str], args: argparse.Namespace, folder: Path
 ) -> tuple[dict[str, list[tuple[float, float]]], dict[str, str]]:
     """Seconds of each contestant in each round, and why others are not among them."""
@@ -397,16 +397,17 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     if args.peers is not None and not (folder / "genai" / "vae_decoder" / "config.json").exists():
         export(folder, args.size)
     print(f"weights   random, {args.size}, {time.perf_counter() - began:.0f} s to make", flush=True)
-    wanted = [{name: title for name, title in names.items() if name in args.only or title == OURS} for names in HEATS]
-    results = [heat(names, args, folder) for names in wanted if len(names) > 1]
-    for _, absent in results:
+    print(f"one evaluation, {args.threads} threads, {args.rounds} rounds\n")
+    for heat in HEATS:
+        names = {name: title for name, title in heat.items() if name in args.only or title == OURS}
+        if len(names) == 1:
+            continue
+        seconds, absent = timed(names, args, folder)
         if OURS in absent:
             raise SystemExit(f"{OURS}: {absent[OURS]}")
-    table = quality(folder)
-    print(f"\none evaluation, {args.threads} threads, {args.rounds} rounds\n")
-    print(row("contestant", *COLUMNS), row(*["---"] * (1 + len(COLUMNS))), sep="\n")
-    for seconds, absent in results:
+        table = quality(folder)
         ours = min(clock for clock, _ in seconds[OURS])
+        print("", row("contestant", *COLUMNS), row(*["---"] * (1 + len(COLUMNS))), sep="\n")
         for title, times in sorted(seconds.items(), key=lambda item: min(item[1])):
             off, decibels = table.get(title, (math.nan, math.nan))
             clock, cores = zip(*times, strict=True)
@@ -414,7 +415,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             numbers = [f"{best:.3g}", f"{middle:.3g}", f"{best / ours:.2f}", f"{min(cores):.3g}"]
             print(row(title, *numbers, f"{off:.2%}", f"{decibels:.1f}"))
         for title, why in absent.items():
-            print(row(title, why, *[""] * (len(COLUMNS) - 1)))
+            print(row(title, why, *[""] * (len(COLUMNS) - 1)), flush=True)
+        print(flush=True)
 
 
 def main() -> None:
