@@ -710,6 +710,15 @@ def test_a_header_that_claims_an_absurd_length_is_not_read(tmp_path: Path) -> No
     assert "does not fit" in refusal_of_a_header(raw(tmp_path / "a", b"{}", length=1000))
 
 
+def test_more_tensors_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers, "TENSORS_MAX", 2)
+    assert headers.read(sparse(tmp_path / "a", {"a": (2,), "b": (2,)})).parameters == 4
+    assert "lists 3 tensors" in refusal_of_a_header(sparse(tmp_path / "a", {"a": (2,), "b": (2,), "c": (2,)}))
+    for tensors, values in ((3, 0), (0, 3)):
+        (tmp_path / "a").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, values))
+        assert f"lists {tensors} tensors and {values} settings" in refusal_of_a_header(tmp_path / "a")
+
+
 def accepted(data: bytes, path: Path) -> bool:
     path.write_bytes(data)
     try:

@@ -186,7 +186,7 @@ def test_an_autoencoder_works_in_tiles_only_where_memory_is_short(monkeypatch: p
     )  # fmt: skip
     runtime.tiling(vae, 64 * 64, CPU)
     assert not vae.use_tiling
-    monkeypatch.setattr(runtime, "room", lambda device: 2**20)
+    monkeypatch.setattr(runtime, "capacity", lambda device: 2**20)
     runtime.tiling(vae, 64 * 64, CPU)
     assert vae.use_tiling
     monkeypatch.undo()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from limner.models.found import Found
 from limner.models.registry import Model
 from limner.pipelines.base import Pipeline
 from limner.pipelines.parts import Conversion, Parts
-from limner.runtime.torch import device_of, precision_of
+from limner.runtime.torch import capacity, device_of, precision_of, sparing
 
 CONVERTING = 8
 """Bytes of memory for each weight while a network is converted: in float32, and twice in 16 bits."""
@@ -59,6 +58,7 @@ def load(model: Model, cache: Path, threads: int = 0, progress: Callable[[float]
         device=str(device),
         precision=precision_of(model.precision, device),
         conversion=_conversion(model, found, device.type, cache, threads),
+        compiling=cache if device.type == "cuda" else None,
         quantize=model.quantize,
         checksum=weights,
         fingerprint=hashlib.sha256(f"{weights} {entry}".encode()).hexdigest()[:16],
@@ -66,6 +66,8 @@ def load(model: Model, cache: Path, threads: int = 0, progress: Callable[[float]
         loaded=loaded,
     )
     pipeline: Pipeline = getattr(importlib.import_module(found.family.module), found.family.kind)(parts, model)
+    for method in ("encode", "evaluate", "decode"):
+        setattr(pipeline, method, sparing()(getattr(pipeline, method)))
     progress(1.0)
     return pipeline
 
@@ -76,23 +78,20 @@ def _conversion(model: Model, found: Found, device: str, cache: Path, threads: i
     Raises:
         ModelUnusable: the entry asks for OpenVINO where it cannot serve.
     """
-    changed = bool(model.loras or any(style.lora for style in model.styles) or model.first_block)
-    if model.runtime == "openvino" and (device != "cpu" or changed or model.quantize == "fp8"):
+    by_torch = device != "cpu" or bool(model.first_block) or model.quantize == "fp8"
+    if model.runtime == "openvino" and by_torch:
         raise ModelUnusable(
-            f"The model {model.name} asks for the runtime openvino, which runs on the CPU, without LoRAs, fp8 "
-            f"weights and first_block. Set its runtime to auto, or its device to cpu and leave these out."
+            f"The model {model.name} asks for the runtime openvino, which runs on the CPU, without fp8 weights "
+            f"and first_block. Set its runtime to auto, or its device to cpu and leave these out."
         )
-    if device != "cpu" or changed or model.runtime == "torch" or model.quantize == "fp8":
+    if by_torch or model.runtime == "torch":
         return None
-    if model.runtime == "auto" and CONVERTING * max(part.parameters for part in found.parts) > _memory():
+    if model.runtime == "auto" and CONVERTING * max(part.parameters for part in found.parts) > capacity(
+        torch.device(device)
+    ):
         return None
     if model.quantize == "int8":
         return Conversion(cache, "int8", threads)
     return Conversion(
         cache, "bf16" if precision_of(model.precision, torch.device(device)) == "bf16" else "f32", threads
     )
-
-
-def _memory() -> int:
-    """Bytes that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

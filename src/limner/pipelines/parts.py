@@ -21,12 +21,16 @@ from torch import Tensor, nn
 from limner.errors import ModelUnusable
 from limner.models.registry import Model, Quantize
 from limner.pipelines import narrow
+from limner.runtime.torch import Compiled, lacks_memory, placed, quantized, sparing, takes_torchao, tiling
 
 Network = Callable[..., Tensor]
 """A network, called with named tensors; returns its first output, float32, on the device of the parts."""
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 Precision = Literal["f32", "bf16", "f16"]
+
+CELL = 8
+"""Pixels along a side of a latent's cell, in all published autoencoders but a few coarser ones."""
 
 DENOISERS = ("unet", "transformer")
 LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
@@ -68,6 +72,7 @@ class Parts:
         device: where the networks run.
         precision: of their weights and arithmetic.
         conversion: networks whose inputs are tensors alone run by OpenVINO; None: by torch.
+        compiling: where what torch compiles of denoisers is kept; None: they run as they are.
         quantize: the denoiser's weights in 8 bits, where torch computes it; they pass through memory one by one.
         checksum: of all weights; None takes it here.
         fingerprint: of the weights and of what else decides a picture; None takes it here.
@@ -87,6 +92,7 @@ class Parts:
         device: str = "cpu",
         precision: Precision = "f32",
         conversion: Conversion | None = None,
+        compiling: Path | None = None,
         quantize: Quantize | None = None,
         checksum: str | None = None,
         fingerprint: str | None = None,
@@ -98,6 +104,7 @@ class Parts:
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.conversion = conversion
+        self.compiling = compiling
         self.quantize: Quantize | None = quantize
         self.index = _json(folder / "model_index.json")
         self._checksum, self._fingerprint = checksum, fingerprint
@@ -151,7 +158,11 @@ class Parts:
         """One network as it is, on the device, ready to be evaluated."""
         if part not in self._modules:
             quantize = self.quantize if part in DENOISERS else None
-            self._modules[part] = self._load(part, self.dtype, quantize).to(self.device)
+            by_torchao = takes_torchao(self.device)
+            module = placed(self._load(part, self.dtype, None if by_torchao else quantize), self.device)
+            if quantize is not None and by_torchao:
+                quantized(module, quantize)
+            self._modules[part] = module
         return self._modules[part]
 
     def network(
@@ -174,9 +185,15 @@ class Parts:
         if how is not None and example is not None and not (rounded and calibrate is None):
             return self._converted(part, example, method, how, wrap, calibrate if rounded else None)
         module = self.module(part)
-        call = getattr(wrap.around(module) if wrap else module, method)
+        whole = wrap.around(module) if wrap else module
+        call = getattr(whole, method)
+        if self.compiling is not None and part in DENOISERS:
+            call = Compiled(whole, self.compiling)
 
         def run(**inputs: Tensor) -> Tensor:
+            if method == "decode":
+                latent = next(iter(inputs.values()))
+                tiling(module, latent.shape[-2] * latent.shape[-1] * CELL**2, self.device)
             given = {
                 # A timestep stays as it is: the 8 bits of bf16 would make 980 of 981.
                 name: value.to(self.device, self.dtype if value.is_floating_point() and name != "timestep" else None)
@@ -209,6 +226,7 @@ class Parts:
         )
         return Converted(recipe, make, example(), how.folder, calibrate=calibrate, threads=how.threads)
 
+    @sparing()
     def _load(self, part: str, dtype: torch.dtype, quantize: Quantize | None = None) -> nn.Module:
         library, name = self.index[part]
         kind = getattr(LIBRARIES[library], name)
@@ -235,6 +253,8 @@ class Parts:
                         f"{lacking[0]} among them. Copy the model's folder again, whole."
                     )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
+            if lacks_memory(error):
+                raise
             raise ModelUnusable(_unread(self.file or self.folder / part, error)) from error
         made: nn.Module = module.eval().requires_grad_(False)
         self._loaded(part)

@@ -47,6 +47,9 @@ Diffusion."""
 LARGE = 2**20
 """Weights of the smallest layer that is rounded to 8 bits. Smaller ones are many, and hold little."""
 
+TILED = 0.5
+"""The share of a device's memory that a picture being decoded may take whole."""
+
 SPARE = 2 * 2**30
 """Bytes of a GPU that weights leave free, for what is computed with them."""
 
@@ -87,13 +90,19 @@ def precision_of(asked: Literal["auto"] | Precision, device: torch.device) -> Pr
     return "bf16" if has else "f32"
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether torch says by this that memory is short."""
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return said or isinstance(error, MemoryError)
+
+
 @contextmanager
 def sparing() -> Iterator[None]:
     """Turn a lack of memory inside into OutOfMemory, with what was taken given back. Also a decorator."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+        if not lacks_memory(error):
             raise
         log.warning("no memory for an evaluation", reason=f"{type(error).__name__}: {error}"[:200])
         traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled it
@@ -240,11 +249,21 @@ def altered(network: nn.Module) -> Iterator[None]:
 
 
 def tiling(vae: Any, pixels: int, device: torch.device) -> None:
-    """Have the autoencoder work tile by tile where a picture of so many pixels would not fit in memory at once."""
-    if room(device) < pixels * PER_PIXEL * next(vae.parameters()).element_size():
+    """Have the autoencoder work tile by tile where a picture of so many pixels would take most of the device's memory.
+
+    Of all of it, not of what is free: the same request is to give the same picture at every hour.
+    """
+    if TILED * capacity(device) < pixels * PER_PIXEL * next(vae.parameters()).element_size():
         vae.enable_tiling()
     else:
         vae.disable_tiling()
+
+
+def capacity(device: torch.device) -> int:
+    """Bytes of memory that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def room(device: torch.device) -> int:
