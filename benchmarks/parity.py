@@ -29,7 +29,7 @@ def main() -> int:
 
     sys.path.insert(0, str(TESTS))
     parity = importlib.import_module("parity")
-    modules = sorted(path.stem for path in TESTS.glob("test_*.py") if "CASES: list[Case]" in path.read_text("utf-8"))
+    modules = sorted(path.stem for path in TESTS.glob("test_*.py") if "\nCASES" in path.read_text("utf-8"))
     cases = [case for module in modules for case in importlib.import_module(module).CASES]
     cases = [case for case in cases if options.family.lower() in case.family.lower()]
     warnings.simplefilter("ignore")  # of diffusers and transformers, about each other
