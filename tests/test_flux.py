@@ -391,5 +391,5 @@ def test_an_entry_with_the_cache_is_loaded_and_run_by_torch(folders: Folders, tm
         paint(families.load(entry, tmp_path), request).pixels
         == paint(family(folders(deep), first_block=0.8), request).pixels
     ).all()
-    with pytest.raises(ModelUnusable, match="without LoRAs, fp8 weights and first_block"):
+    with pytest.raises(ModelUnusable, match="without fp8 weights and first_block"):
         families.load(replace(entry, runtime="openvino"), tmp_path)

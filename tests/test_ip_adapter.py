@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import numpy as np
@@ -22,7 +23,7 @@ from limner.engine.core import Request, SamplerName, UInt8
 from limner.errors import InvalidRequest, ModelUnusable
 from limner.evaluation.painting import paint
 from limner.models.registry import Model
-from limner.pipelines import faces
+from limner.pipelines import faces, families
 from limner.pipelines.latents import on_white
 from limner.pipelines.parts import Conversion, Parts
 from limner.pipelines.stable_diffusion import StableDiffusion
@@ -231,14 +232,18 @@ def test_every_reference_and_the_strength_have_an_effect(folder: Path) -> None:
     assert len({family.fingerprint, weak.fingerprint, made(StableDiffusion, folder, "base").fingerprint}) == 3
 
 
-def test_converted_for_the_cpu_it_paints_the_same(folders: Folders, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "least"), [("f32", 50), ("bf16", 20)])
+def test_converted_for_the_cpu_it_paints_the_same(
+    precision: Literal["f32", "bf16"], least: float, folders: Folders, tmp_path: Path
+) -> None:
     folder, request = folders(XL), asked("a red fox", steps=3, guidance=4.0)
     model = Model("tiny", str(folder), adapter=str(folder / "adapters" / "base"))
-    converted = StableDiffusionXL(Parts(folder, conversion=Conversion(tmp_path, "f32", threads=1)), model)
+    conversion = Conversion(tmp_path, precision, threads=1)
+    converted = StableDiffusionXL(Parts(folder, precision=precision, conversion=conversion), model)
     plain = StableDiffusionXL(Parts(folder), model)
     for count in (0, 1, 2):
         request = replace(request, references=pictures(count))
-        assert psnr(paint(converted, request).pixels, paint(plain, request).pixels) > 50
+        assert psnr(paint(converted, request).pixels, paint(plain, request).pixels) > least
 
 
 @pytest.mark.parametrize("adapter", PROJECTIONS)
@@ -404,3 +409,12 @@ def test_a_folder_with_several_adapters_is_refused(folder: Path, tmp_path: Path)
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
     with pytest.raises(ModelUnusable, match=r"holds 2 files \.safetensors"):
         with_adapter(folder, tmp_path)
+
+
+def test_an_adapter_in_the_models_own_folder_is_used(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "model"
+    shutil.copytree(folder, own)
+    shutil.copytree(folder / "adapters" / "plus", own / "ip_adapter")
+    request = asked("a red fox", steps=3, guidance=4.0, references=pictures(1))
+    loaded = families.load(Model("tiny", str(own), runtime="torch", precision="f32"), tmp_path / "cache")
+    assert np.array_equal(paint(loaded, request).pixels, paint(made(StableDiffusion, folder, "plus"), request).pixels)

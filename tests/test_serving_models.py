@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import re
@@ -28,7 +29,9 @@ from limner.engine.pool import Pool
 from limner.errors import ModelUnusable
 from limner.models import entries, folder
 from parity import clip_text_config, clip_tokenizer, seeded
+from test_ip_adapter import save_adapter
 
+ROOT = Path(__file__).parent.parent
 LIMNER = str(Path(sys.executable).with_name("limner"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.upper().startswith("LIMNER_")}
 PATIENCE = 200.0  # seconds before a test gives up on a process; nothing is measured by it
@@ -139,7 +142,10 @@ def test_models_take_turns_in_memory_that_holds_one_and_a_broken_one_harms_nobod
                 assert [name for name, state in states.items() if state == "loaded"] == [model]
             refused = paint(client, "broken")
             assert refused.json()["base_resp"]["status_code"] == 1024
-            assert "diffusion_pytorch_model.safetensors" in refused.json()["base_resp"]["status_msg"]
+            told = refused.json()["base_resp"]["status_msg"]
+            assert "limner models check" in told
+            assert str(weights) not in told
+            assert "safetensors" not in told
         assert client.get("/readyz").status_code == 200
         states = client.get("/readyz").json()["models"]
         assert states["broken"] == "failed: its weights cannot be used; the log says why"
@@ -258,3 +264,34 @@ def test_a_broken_model_beside_a_good_one_stops_the_start_only_where_it_is_the_f
     for first in ({"only": "broken", "models": models}, {"models": {"image-01": str(weights / "c")}}):
         with pytest.raises(ModelUnusable, match=r"diffusion_pytorch_model\.safetensors"):
             pool(tmp_path, **first)
+
+
+def test_the_guides_two_requests_are_painted_with_all_defaults_and_a_restart_converts_nothing(
+    weights: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "turbo"
+    shutil.copytree(weights / "a", own)
+    save_adapter(own, "base")
+    (own / "adapters" / "base").rename(own / "ip_adapter")
+    (tmp_path / "models.toml").write_text("")
+    girl = base64.b64encode((ROOT / "examples" / "girl.png").read_bytes()).decode()
+    asked: list[dict[str, Any]] = [
+        {"prompt": "A man in a white t-shirt stands on a sunny beach", "width": 512, "height": 512, "seed": 7},
+        {
+            "prompt": "A girl looking into the distance from a library window", "width": 512, "height": 512, "seed": 7,
+            "subject_reference": [{"type": "character", "image_file": f"data:image/png;base64,{girl}"}],
+        },
+    ]  # fmt: skip
+    painted = []
+    for start in range(2):
+        with serving(tmp_path, tmp_path, "--model", f"image-01={own}") as (_, client):
+            wait_for(lambda client=client: client.get("/readyz").json()["status"] == "ready")
+            replies = [
+                client.post(API, json={"model": "image-01", "response_format": "base64", **fields}).json()
+                for fields in asked
+            ]
+        assert [reply["base_resp"]["status_code"] for reply in replies] == [0, 0], replies
+        painted.append([reply["data"]["image_base64"] for reply in replies])
+        assert ("network converted" in (tmp_path / "log").read_text()) == (start == 0)
+    assert painted[0] == painted[1]
+    assert painted[0][0] != painted[0][1]

@@ -229,7 +229,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Evaluations of the network.")] = None,
     strength: Annotated[float | None, typer.Option(help="0 to 1: how far to leave the draft.")] = None,
     guidance: Annotated[float | None, typer.Option(help="1 and more: how hard to follow the words.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="euler, heun, dpm++2m, ddim or lcm; not of the painter.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="euler, heun, dpm++2m, multistep, ddim or lcm.")] = None,
     negative: Annotated[
         str | None, typer.Option(help="What to stay away from, with guidance above 1; not of the painter.")
     ] = None,

@@ -92,7 +92,9 @@ def add(
     alias: Annotated[list[str] | None, typer.Option(help="A further name; may be given several times.")] = None,
     steps: Annotated[int | None, typer.Option(help="Usual steps.  [default: the family's]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Usual guidance.  [default: the family's]")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Usual sampler: euler, heun, dpm++2m, ddim or lcm.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Usual sampler: euler, heun, dpm++2m, multistep, ddim or lcm.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, f32, bf16 or f16.")] = None,
     quantize: Annotated[str | None, typer.Option(help="int8 or fp8 for the denoiser's weights.")] = None,

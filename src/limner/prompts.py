@@ -30,9 +30,9 @@ _SHAPING = re.compile(
 )
 
 
-def check(prompt: str, settings: Settings) -> str:
+def check(prompt: str, settings: Settings, field: str = "prompt") -> str:
     """The prompt that will be painted: `prompt` itself, or cut at max_prompt_chars, and logged, where long_prompts says
-    `cut`.
+    `cut`. `field` is what its sentences call it.
 
     Raises:
         InvalidRequest: it is blank, no Unicode text, or too long where long_prompts says `refuse`.
@@ -40,12 +40,12 @@ def check(prompt: str, settings: Settings) -> str:
             format characters outside emoji and words, private or unassigned.
     """
     if not prompt.strip():
-        raise InvalidRequest("Field prompt is required and must hold words: say what to paint.")
+        raise InvalidRequest(f"Field {field} is required and must hold words: say what to paint.")
     if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-        raise InvalidRequest("Field prompt must be Unicode text; it holds half of a surrogate pair. Send it as UTF-8.")
+        raise InvalidRequest(f"Field {field} must be Unicode text; it holds half of a surrogate pair. Send UTF-8.")
     limit = settings.max_prompt_chars
     if len(prompt) > limit and settings.long_prompts == "refuse":
-        raise InvalidRequest(f"Field prompt must be at most {limit} characters; got {len(prompt)}. Shorten it.")
+        raise InvalidRequest(f"Field {field} must be at most {limit} characters; got {len(prompt)}. Shorten it.")
     text = prompt[:limit]
     if len(text) < len(prompt):
         log.info("prompt cut", characters=len(prompt), limit=limit)

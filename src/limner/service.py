@@ -180,6 +180,9 @@ class Service:
             As `generate`; InvalidRequest where the model plans no scenes.
         """
         course = _Course()
+        no_scene = f"Model {order.model} paints from the words and plans no scene."
+        if self.models.lookup(order.model).weights != PAINTER:
+            raise InvalidRequest(no_scene)  # before it is loaded in vain
         try:
             async with asyncio.timeout(self.settings.request_seconds):
                 request, *_ = await self._requests(order, course)
@@ -187,7 +190,7 @@ class Service:
                     async for event in events:
                         match event:
                             case Started(plan=None):
-                                raise InvalidRequest(f"Model {order.model} paints from the words and plans no scene.")
+                                raise InvalidRequest(no_scene)
                             case Started(plan=dict(scene), notes=notes):
                                 return scene, (*course.notes, *notes)
                             case Failed(error=error):
@@ -232,6 +235,11 @@ class Service:
         prompt = prompts.check(order.prompt, self.settings)
         if len(prompt) < len(order.prompt):
             course.notes[f"The prompt was cut at {len(prompt)} characters."] = None
+        negative = None
+        if order.negative_prompt and order.negative_prompt.strip():
+            negative = prompts.check(order.negative_prompt, self.settings, "negative_prompt")
+            if len(negative) < len(order.negative_prompt):
+                course.notes[f"The negative prompt was cut at {len(negative)} characters."] = None
         if not self.backend.room:
             # Told before references are fetched and decoded for a call that would be turned away.
             raise Busy("Every place in the queue is taken. Wait a little, then try again.")
@@ -267,7 +275,7 @@ class Service:
                 guidance=order.guidance,
                 strength=order.strength,
                 sampler=order.sampler,
-                negative_prompt=order.negative_prompt,
+                negative_prompt=negative,
                 style=style,
                 style_weight=weight,
                 loras=loras,

@@ -24,7 +24,7 @@ import limner
 from limner.api import contract, files, health, minimax, models, pictures
 from limner.api.auth import Keys
 from limner.config import Settings
-from limner.errors import Busy, Code, LimnerError
+from limner.errors import Busy, Code, LimnerError, ModelUnusable
 from limner.models import entries
 from limner.service import Service, build_service
 
@@ -56,6 +56,12 @@ HTTP_STATUS: Final[dict[Code, int]] = {
 
 CLIENT_LEFT: Final = 499
 """Status of a reply that nobody hears; for the log."""
+
+UNUSABLE: Final = (
+    "This model cannot be loaded; the service's log says why. Choose another model, or have its operator mend it: "
+    "`limner models check` says what is wrong."
+)
+"""What callers are told of weights that are damaged: what is wrong with them names the operator's files."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
@@ -126,7 +132,9 @@ async def answer_error(request: Request, error: Exception) -> Response:
             message = f"{request.method} is not answered here; see the Allow header." if status == 405 else error.detail
             headers |= error.headers or {}
         case LimnerError():
-            code, message = error.code, error.message
+            code = error.code
+            # What is wrong with weights names files, which are the operator's affair; the log has it.
+            message = UNUSABLE if isinstance(error, ModelUnusable) else error.message
             status = getattr(error, "status", HTTP_STATUS[code])
             if settings.http_status == "ok" and not isinstance(error, models.NotThere) and not own:
                 status = 200

@@ -79,7 +79,7 @@ def _loader(model: Model, settings: Settings) -> Callable[[Progress], Pipeline]:
 
 def _needs(model: Model, settings: Settings, budget: dict[str, int]) -> tuple[str, int]:
     """The device of a model and the bytes that its weights take there; adds the device's budget where it is new."""
-    found = folder.check(model.weights, model.base)
+    found = folder.check_model(model)
     _torch()
     from limner.runtime.torch import device_of, precision_of, room
 

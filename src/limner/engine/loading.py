@@ -25,7 +25,12 @@ def begin(load: Load, pool: Pool, tell: Tell) -> None:
 
     Nothing can end the thread before the load is over, and it does not keep the process alive.
     """
-    threading.Thread(target=_carry_out, args=(load, pool, tell), name=THREAD, daemon=True).start()
+    thread = threading.Thread(target=_carry_out, args=(load, pool, tell), name=THREAD, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system gives no more threads
+        reason = _sentence(load.name, error)
+        tell(lambda: pool.failed(load.name, reason))
 
 
 def busy() -> bool:

@@ -73,10 +73,11 @@ class _Model:
 
     @property
     def state(self) -> str:
+        done = self.done  # which the engine's thread may change meanwhile
         if self.pipeline is not None:
             return "loaded"
-        if self.done is not None:
-            return f"loading {math.floor(100 * self.done)}%"
+        if done is not None:
+            return f"loading {math.floor(100 * done)}%"
         return "not loaded" if self.failure is None else f"failed: {self.failure}"
 
 

@@ -75,7 +75,7 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "ZImagePipeline": Family(
         "z-image", "limner.pipelines.z_image", "ZImage",
-        "Z-Image and Turbo: one stream of words and picture, read with Qwen3", steps=28, guidance=5.0,
+        "Z-Image and Turbo: one stream of words and picture, read with Qwen3", steps=50, guidance=5.0,
     ),
 }  # fmt: skip
 

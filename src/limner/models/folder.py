@@ -26,7 +26,7 @@ from limner.models.registry import Model
 from limner.models.signs import extra
 from limner.models.single import read_single
 
-__all__ = ["Found", "Part", "check", "fingerprint", "inspect", "inspect_model", "places"]
+__all__ = ["Found", "Part", "check", "check_model", "fingerprint", "inspect", "inspect_model", "places"]
 
 SETTLED_SECONDS = 2.0
 """A file that changed more recently may change again without its time showing it; its checksum is not remembered."""
@@ -42,10 +42,7 @@ def check(weights: str | Path, base: str | Path | None = None) -> Found:
     Raises:
         ModelUnusable: what is wrong, all of it, and what to do.
     """
-    found = inspect(weights, base)
-    if found.problems:
-        raise ModelUnusable(" ".join(found.problems))
-    return found
+    return _whole(inspect(weights, base))
 
 
 def inspect(weights: str | Path, base: str | Path | None = None) -> Found:
@@ -67,6 +64,21 @@ def inspect(weights: str | Path, base: str | Path | None = None) -> Found:
             unused = f"{shown(path)} is a whole folder, and a base is for a single file. Leave the base out."
             return replace(found, problems=(*found.problems, unused))
         return read_single(path, base)
+
+
+def check_model(model: Model) -> Found:
+    """What a model's weights are, if they and what its entry adds to them can be painted with.
+
+    Raises:
+        ModelUnusable: as `check`.
+    """
+    return _whole(inspect_model(model))
+
+
+def _whole(found: Found) -> Found:
+    if found.problems:
+        raise ModelUnusable(" ".join(found.problems))
+    return found
 
 
 def inspect_model(model: Model) -> Found:

@@ -20,7 +20,7 @@ from limner.models.signs import extra, sign_of
 OWN_LIBRARIES: Final = ("stable_diffusion", "flux", "kandinsky", "deepfloyd_if", "latent_diffusion", "kolors")
 """Modules of diffusers' own pipelines that published folders name as the library of a part."""
 
-OURS: Final = re.compile(r"unet|transformer|vae|scheduler|(text_encoder|tokenizer)(_\d)?")
+OURS: Final = re.compile(r"unet|transformer|vae|scheduler|processor|(text_encoder|tokenizer)(_\d)?")
 """The parts that families of our own load. A safety checker, say, may be missing, and takes no memory."""
 
 STEMS: Final = {"diffusers": "diffusion_pytorch_model"}

@@ -66,6 +66,10 @@ class AnyDiffusers:
                 f"{parts.folder} is made for {self._kind}, which is no pipeline of the diffusers that is installed. "
                 "Install one that has it, or choose another model."
             )
+        if model.loras:
+            raise ModelUnusable(
+                f"{model.name} lists LoRAs, which diffusers' {self._kind} is not given here. Leave them out."
+            )
         self._takes = inspect.signature(kind.__call__).parameters
         needed = {name for name, parameter in self._takes.items() if parameter.default is parameter.empty}
         paints = {"prompt", "width", "height"} <= self._takes.keys() and needed <= {"self", "prompt", "kwargs"}
@@ -133,7 +137,7 @@ class AnyDiffusers:
             call.advance()
         height, width = call.result.shape[:2]
         if height < request.height or width < request.width:
-            raise ModelUnusable(f"diffusers' {self._kind} paints at most {width}×{height} pixels. Ask for no more.")
+            raise InvalidRequest(f"This model paints at most {width}×{height} pixels. Ask for no more.")
         top, left = (height - request.height) // 2, (width - request.width) // 2
         return call.result[top : top + request.height, left : left + request.width]
 

@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from limner.errors import ModelUnusable
 from limner.models.registry import Model, Quantize
 from limner.pipelines import narrow
-from limner.runtime.torch import Compiled, lacks_memory, placed, quantized, sparing, takes_torchao, tiling
+from limner.runtime.torch import (
+    Compiled,
+    fits,
+    give_back,
+    lacks_memory,
+    placed,
+    quantized,
+    sparing,
+    takes_torchao,
+    tiling,
+)
 
 Network = Callable[..., Tensor]
 """A network, called with named tensors; returns its first output, float32, on the device of the parts."""
@@ -149,8 +159,12 @@ class Parts:
         return _json(found)
 
     def tokenizer(self, part: str = "tokenizer") -> Any:
+        return self.settings(transformers.AutoTokenizer, part)
+
+    def settings(self, kind: Any, part: str) -> Any:
+        """A part without weights, of a class that reads it from its folder."""
         try:
-            return transformers.AutoTokenizer.from_pretrained(self.folder / part, local_files_only=True)
+            return kind.from_pretrained(self.folder / part, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelUnusable(_unread(self.folder / part, error)) from error
 
@@ -158,11 +172,16 @@ class Parts:
         """One network as it is, on the device, ready to be evaluated."""
         if part not in self._modules:
             quantize = self.quantize if part in DENOISERS else None
-            by_torchao = takes_torchao(self.device)
-            module = placed(self._load(part, self.dtype, None if by_torchao else quantize), self.device)
+            by_torchao = quantize is not None and takes_torchao(self.device)
+            module = self._load(part, self.dtype, None if by_torchao else quantize)
             if quantize is not None and by_torchao:
-                quantized(module, quantize)
-            self._modules[part] = module
+                if fits(module, self.device):
+                    quantized(module.to(self.device), quantize)
+                    give_back()  # what its weights were rounded from
+                    self._modules[part] = module
+                    return module
+                narrow.narrow(module, quantize)
+            self._modules[part] = placed(module, self.device)
         return self._modules[part]
 
     def network(
@@ -217,7 +236,8 @@ class Parts:
 
         def make() -> nn.Module:
             module = self._load(part, torch.float32)
-            return _Method(wrap.around(module) if wrap else module, method)
+            # What is wrapped around it may hold weights of its own, in the parts' precision.
+            return _Method(wrap.around(module) if wrap else module, method).float()
 
         recipe = Recipe(
             kind=part if method == "forward" else f"{part}.{method}",

@@ -111,9 +111,7 @@ class QwenImage:
         self._editing = READINGS[parts.index["_class_name"]]
         self._tokenizer, self._reader = parts.tokenizer(), parts.module("text_encoder").model
         if self._editing.references != 0:
-            self._eye = transformers.Qwen2VLImageProcessorPil.from_pretrained(
-                parts.folder / "processor", local_files_only=True
-            )
+            self._eye = parts.settings(transformers.Qwen2VLImageProcessorPil, "processor")
         self._transformer, self._vae = parts.module("transformer"), parts.module("vae")
         self._channels = config["in_channels"]
         self._cell = 2 ** len(self._vae.config.temperal_downsample)  # pixels along a side of a latent's cell

@@ -119,15 +119,22 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
+def fits(network: nn.Module, device: torch.device) -> bool:
+    """Whether the device has room for the network's weights beside what is computed with them."""
+    return device.type != "cuda" or weight(network) + SPARE <= torch.cuda.mem_get_info(device)[0]
+
+
 def placed(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, or beside it, layer by layer, where the device has no room for all of it."""
-    if device.type == "cuda" and weight(network) + SPARE > torch.cuda.mem_get_info(device)[0]:
+    if not fits(network, device):
         log.warning("weights stay in main memory", network=type(network).__name__, bytes=weight(network))
         offload(network, device)
         return network
-    moved: Any = network.to(device)
+    network.to(device)
     if device.type == "cuda":
-        moved.to(memory_format=torch.channels_last)  # of convolutions, as matrix units read them
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as matrix units read them
     return network
 
 
