@@ -75,7 +75,6 @@ def test_steps_change_the_picture(server: Server) -> None:
     [
         ({"negativ_prompt": "a cat"}, 'There is no field "negativ_prompt" here; leave it out.'),
         ({"negative_prompt": "a " * 1000}, "Field negative_prompt must be at most 1500 characters; got 2000."),
-        ({"negative_prompt": "\ud83d"}, "Field negative_prompt must be Unicode text"),
         ({"sampler": "plms"}, "Field sampler must "),
         ({"loras": {"ink": 5}}, "Field loras.ink must be less than or equal to 4; got 5."),
         ({"loras": {"ink": "heavy"}}, "Field loras.ink must be a valid number; got "),

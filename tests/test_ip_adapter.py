@@ -417,4 +417,5 @@ def test_an_adapter_in_the_models_own_folder_is_used(folder: Path, tmp_path: Pat
     shutil.copytree(folder / "adapters" / "plus", own / "ip_adapter")
     request = asked("a red fox", steps=3, guidance=4.0, references=pictures(1))
     loaded = families.load(Model("tiny", str(own), runtime="torch", precision="f32"), tmp_path / "cache")
-    assert np.array_equal(paint(loaded, request).pixels, paint(made(StableDiffusion, folder, "plus"), request).pixels)
+    named = Model("tiny", str(folder), adapter=str(folder / "adapters" / "plus"))
+    assert np.array_equal(paint(loaded, request).pixels, paint(StableDiffusion(Parts(folder), named), request).pixels)
