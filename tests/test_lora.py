@@ -126,7 +126,7 @@ def inputs(kind: Any) -> dict[str, Tensor]:
     more = {"text_embeds": drawn(1, 32, seed=3), "time_ids": torch.ones(1, 6)} if kind is XL else None
     return {
         "sample": x, "timestep": torch.tensor([500]), "encoder_hidden_states": drawn(1, 7, width, seed=2),
-    } | ({"added_cond_kwargs": more} if more else {})  # type: ignore[dict-item]  # fmt: skip
+    } | ({"added_cond_kwargs": more} if more else {})  # type: ignore[dict-item]  # a table beside tensors  # fmt: skip
 
 
 def outputs(modules: Any, kind: Any) -> dict[str, Tensor]:
@@ -506,7 +506,7 @@ def test_a_converted_network_holds_the_usual_loras_and_torch_runs_the_others(sd:
 
     def got(loras: Loras, run: Any, *chosen: tuple[str, float]) -> Tensor:
         with torch.inference_mode(), loras.applied(chosen):
-            return run(**given)  # type: ignore[no-any-return]
+            return run(**given)  # type: ignore[no-any-return]  # modules return Any
 
     parts, loras, run = network()
     assert nearness(got(loras, run, ("usual", 0.8)), expected(("usual", 0.8))) > 60

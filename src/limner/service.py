@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
@@ -20,13 +20,10 @@ from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, S
 from limner.engine.pool import Pool
 from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
 from limner.models import entries
-from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, STYLES, Model
+from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, LiveStyle, Model
 from limner.storage.blobs import Blobs, new_name
 
 log = structlog.get_logger(__name__)
-
-LiveStyle = Literal["漫画", "元气", "中世纪", "水彩"]
-"""A key of LIVE_STYLES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +334,8 @@ def _styled(
     """
     style = model.style(name)
     if style is None:
-        known = dict.fromkeys(style.name for style in (*model.styles, *STYLES))
-        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {', '.join(known)}.")
+        known = ", ".join(model.style_names)
+        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {known}.")
     if style.phrase:
         prompt = f"{prompt}, {style.phrase}"
     if style.lora is None:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from limner import references
 from limner.config import Settings
 from limner.errors import Code, InvalidRequest
-from limner.models.registry import IMAGE, LIVE, Registry
-from limner.service import LiveStyle, Order, Outcome
+from limner.models.registry import IMAGE, LIVE, LiveStyle, Registry
+from limner.service import Order, Outcome
 
 ResponseFormat = Literal["url", "base64"]
 

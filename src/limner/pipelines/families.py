@@ -16,8 +16,8 @@ from limner.models import folder
 from limner.models.found import Found
 from limner.models.registry import Model
 from limner.pipelines.base import Pipeline
-from limner.pipelines.parts import Conversion, Parts, Precision
-from limner.runtime.torch import capacity, device_of, precision_of, sparing
+from limner.pipelines.parts import Conversion, Parts
+from limner.runtime.torch import Precision, capacity, device_of, precision_of, sparing
 
 log = structlog.get_logger(__name__)
 

@@ -23,6 +23,7 @@ from limner.models.registry import Model, Quantize
 from limner.pipelines import narrow
 from limner.runtime.torch import (
     Compiled,
+    Precision,
     fits,
     give_back,
     lacks_memory,
@@ -37,7 +38,6 @@ Network = Callable[..., Tensor]
 """A network, called with named tensors; returns its first output, float32, on the device of the parts."""
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-Precision = Literal["f32", "bf16", "f16"]
 
 CELL = 8
 """Pixels along a side of a latent's cell, in all published autoencoders but a few coarser ones."""
