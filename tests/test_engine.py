@@ -106,7 +106,7 @@ def test_a_request_is_queued_started_stepped_and_done_in_this_order() -> None:
     assert [type(event) for event in desk.events] == [Queued, Started, Stepped, Stepped, Stepped, Done]
     queued, started, *steps, done = desk.events
     assert queued == Queued("a", ahead=0)
-    assert started == Started("a", steps=3, notes=("A note.",), plan={"prompt": "a red fox"})
+    assert started == Started("a", steps=3, notes=("A note.",), plan={"prompt": "a red fox"}, cost=3 * 2 * 3.0)
     assert steps == [Stepped("a", step, 3) for step in (1, 2, 3)]
     assert isinstance(done, Done)
     assert done.pixels.shape == (96, 64, 3)
@@ -239,6 +239,89 @@ def test_a_greedy_tenant_delays_another_by_no_more_than_the_others_own_work() ->
     while not any(isinstance(event, Done) for event in desk.of("modest")):
         desk.engine.step()
     assert len(desk.pipeline.batches) - before <= 2 * 10 + 2
+
+
+# The queue's bound
+
+
+def takes(desk: Desk, tenant: str, requests: int = 1) -> bool:
+    """Submit so many more of a tenant's; whether they were accepted, which `room` must have told before."""
+    room, number = desk.engine.room(tenant), len(desk.events) + desk.engine.waiting + desk.engine.running
+    try:
+        desk.submit(*(request(f"{tenant}-{number}-{k}", tenant=tenant) for k in range(requests)))
+    except Busy:
+        assert requests > room
+        return False
+    assert requests <= room
+    return True
+
+
+def test_a_tenant_that_is_alone_may_fill_every_place_and_no_more() -> None:
+    desk = Desk(limit=8)
+    assert takes(desk, "a", 5)
+    assert not takes(desk, "a", 4)
+    assert takes(desk, "a", 3)
+    assert desk.engine.room("a") == 0
+    assert not takes(desk, "a")
+
+
+def test_who_has_less_than_its_share_is_let_in_though_another_filled_every_place() -> None:
+    desk = Desk(limit=8)
+    assert takes(desk, "greedy", 8)
+    assert desk.engine.room("modest") == 4
+    assert not takes(desk, "modest", 5)
+    assert takes(desk, "modest", 3)
+    assert takes(desk, "modest")
+    assert not takes(desk, "modest")  # it has its share
+    assert not takes(desk, "greedy")
+    assert takes(desk, "third", 2)  # 8 // 3
+    assert not takes(desk, "third")
+    desk.run()
+    assert {desk.engine.room(tenant) for tenant in ("greedy", "modest", "third")} == {8}
+
+
+def test_places_that_others_leave_free_are_anyones() -> None:
+    desk = Desk(limit=8)
+    assert takes(desk, "modest")
+    assert takes(desk, "greedy", 7)
+    assert not takes(desk, "greedy")
+
+
+def test_a_tenant_whose_share_is_not_one_request_waits_until_there_is_a_place() -> None:
+    desk = Desk(limit=2)
+    assert takes(desk, "a", 2)
+    assert takes(desk, "b")
+    assert not takes(desk, "c")
+    desk.run()
+    assert takes(desk, "c")
+
+
+@given(
+    calls=st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(1, 9), st.integers(0, 3)), max_size=60),
+    limit=st.integers(1, 12),
+)
+def test_however_many_tenants_come_the_places_stay_bounded_and_a_share_is_always_free(
+    calls: list[tuple[str, int, int]], limit: int
+) -> None:
+    desk, most = Desk(limit=limit), sum(limit // k for k in range(1, limit + 1))
+    here: Counter[str] = Counter()
+    for number, (tenant, wanted, leave) in enumerate(calls):
+        total, share = here.total(), limit // len({*here, tenant})
+        fits = total + wanted <= limit or here[tenant] + wanted <= share
+        names = [f"{number}-{k}" for k in range(wanted)]
+        try:
+            desk.submit(*(request(name, tenant=tenant) for name in names))
+        except (Busy, InvalidRequest):
+            assert not fits
+        else:
+            assert fits
+        desk.engine._receive()
+        for gone in [task.request.id for task in list(desk.engine._tasks.values())[:leave]]:
+            desk.engine.cancel(gone)
+        desk.engine._receive()
+        here = Counter(task.request.tenant for task in desk.engine._tasks.values())
+        assert here.total() <= most
+        assert max(here.values(), default=0) <= limit
 
 
 # What goes wrong

@@ -34,9 +34,19 @@ class Floor:
         self.admit(name, tenant, evaluations, cost, rows, **admission)
 
     def admit(
-        self, name: str, tenant: str, evaluations: int, cost: float, rows: int, key: object = "key", max_batch: int = 1
+        self,
+        name: str,
+        tenant: str,
+        evaluations: int,
+        cost: float,
+        rows: int,
+        key: object = "key",
+        max_batch: int = 1,
+        finish: float = 0.0,
     ) -> None:
-        self.scheduler.admit(name, key=key, cost=cost, evaluations=evaluations, rows=rows, max_batch=max_batch)
+        self.scheduler.admit(
+            name, key=key, cost=cost, evaluations=evaluations, rows=rows, max_batch=max_batch, finish=finish
+        )
         self.left[name] = evaluations * rows
         self.owner[name] = tenant
 
@@ -337,3 +347,39 @@ def test_tenants_with_work_left_are_served_alike_within_one_evaluation_of_each(
     for name, rows in floor.served.items():
         total[jobs[int(name)][0]] += rows * jobs[int(name)][2]
     assert max(total.values()) - min(total.values()) <= 9.0
+
+
+def test_decoding_is_charged_to_its_tenant_so_that_large_pictures_take_no_more_than_their_share() -> None:
+    floor = Floor()
+    for k in range(20):
+        floor.add(f"large-{k}", 4, "greedy", finish=40.0)
+        floor.add(f"small-{k}", 4, "modest")
+    while sum(name.startswith("small") for name in floor.finished) < 20:
+        floor.serve()
+    # Twenty small ones cost 80; as much is one large one and the better part of a second.
+    assert sum(name.startswith("large") for name in floor.finished) == 2
+
+
+def test_who_comes_while_another_is_in_debt_is_served_without_a_break() -> None:
+    floor = Floor()
+    for k in range(3):
+        floor.add(f"greedy-{k}", 4, "greedy", finish=12.0)
+    while not floor.finished:
+        floor.serve()
+    floor.add("modest", 4, "modest", finish=12.0)
+    assert [floor.serve()[0].id for _ in range(4)] == ["modest"] * 4
+
+
+def test_decoding_counts_to_the_work_that_a_call_has_left() -> None:
+    floor = Floor()
+    floor.add("large", 4, finish=12.0)
+    floor.add("small", 6)
+    assert floor.serve()[0].id == "small"
+
+
+@pytest.mark.parametrize("finish", [-1.0, float("inf"), float("nan")])
+def test_a_price_of_the_end_that_is_none_is_refused(finish: float) -> None:
+    scheduler = Scheduler()
+    scheduler.add("a", "")
+    with pytest.raises(ValueError, match="finish"):
+        scheduler.admit("a", key="key", cost=1.0, evaluations=1, rows=1, max_batch=1, finish=finish)

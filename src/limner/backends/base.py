@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from limner.engine.core import Event, Request
+from limner.engine.core import Activity, Event, Request
 
 
 class Stream(Protocol):
@@ -37,9 +37,13 @@ class Backend(Protocol):
         """Whether the models that are loaded at the start have been."""
         ...
 
+    def room(self, tenant: str = "") -> int:
+        """How many requests of this tenant would be accepted now. Others may come first, so `submit` alone decides."""
+        ...
+
     @property
-    def room(self) -> int:
-        """How many requests would be accepted now. Others may come first, so `submit` alone decides."""
+    def activity(self) -> Mapping[str, Activity]:
+        """Of every model, how much is in hand and was done."""
         ...
 
     def submit(self, requests: Sequence[Request]) -> Stream:
@@ -49,7 +53,7 @@ class Backend(Protocol):
             InvalidRequest: a field is out of range, or the model is unknown.
             ModelUnusable: the model can never be loaded.
             Busy: they do not all fit in the queue now.
-            EngineFailed: the backend is closed.
+            Closing: the backend is closed.
         """
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-from limner.engine.core import ENDINGS, Event, Request
+from limner.engine.core import ENDINGS, Activity, Event, Request
 from limner.engine.engine import Engine
 
 
@@ -29,9 +29,12 @@ class LocalBackend:
     def ready(self) -> bool:
         return self.engine.pool.ready
 
+    def room(self, tenant: str = "") -> int:
+        return self.engine.room(tenant)
+
     @property
-    def room(self) -> int:
-        return self.engine.room
+    def activity(self) -> dict[str, Activity]:
+        return self.engine.activity
 
     def submit(self, requests: Sequence[Request]) -> LocalStream:
         return LocalStream(self.engine, requests)

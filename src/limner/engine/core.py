@@ -36,6 +36,9 @@ SamplerName = Literal["euler", "ddim", "heun", "dpm++2m", "multistep", "lcm"]
 PredictionName = Literal["clean", "epsilon", "v_prediction", "flow_prediction"]
 """What a network's output means (`samplers.clean_from`); the last three as diffusers calls them."""
 
+PREVIEW_SIDE = 256
+"""Longest side of a preview, pixels."""
+
 GuidanceName = Literal["plain", "norm-kept"]
 """How two predictions become one (`samplers.combined`)."""
 
@@ -76,6 +79,7 @@ class Request:
     references: tuple[UInt8, ...] = ()  # each (H, W, 4), straight alpha
     scene: dict[str, Any] | None = None  # a scene to paint instead of planning one from the prompt
     loras: tuple[tuple[str, float], ...] = ()  # names of the model's LoRAs, and weights in [-4, 4]
+    previews: bool = False  # show how it comes along, where the pipeline can; changes nothing of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class Encoded:
     """What a pipeline knows about a request before the first evaluation.
 
     `conditioning` and `unconditional` are opaque to the engine and come back in `Batch.conditioning`.
-    `cost` is the price of one evaluation in arbitrary units that are comparable between requests (tokens, say).
+    `cost` is the price of one evaluation in arbitrary units that are comparable between requests (tokens, say), and
+    `finish` that of decoding in the same unit, where it is large beside an evaluation.
     """
 
     key: Key
@@ -108,6 +113,7 @@ class Encoded:
     plan: dict[str, Any] | None = None  # the scene that is being painted, as JSON
     detail: Any = None  # what decode needs: the draft, say
     notes: tuple[str, ...] = ()  # sentences about words that had no effect, and the like
+    finish: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -151,12 +157,14 @@ class Started(Event):
     steps: int
     notes: tuple[str, ...] = ()
     plan: dict[str, Any] | None = None  # the scene that is being painted, as JSON
+    cost: float = 0.0  # of the whole picture: rows of an evaluation × evaluations × `Encoded.cost`
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped(Event):
     step: int  # steps finished, 1 to steps
     steps: int
+    preview: UInt8 | None = field(default=None, compare=False)  # (h, w, 3) up to PREVIEW_SIDE; none of the last step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,3 +184,13 @@ class Cancelled(Event):
 
 
 ENDINGS = (Done, Failed, Cancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What an engine has in hand of one model, and what it has done since it began."""
+
+    waiting: int = 0  # requests accepted and not yet begun
+    running: int = 0  # requests being painted
+    evaluations: int = 0  # rows evaluated
+    seconds: float = 0.0  # spent on them

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -14,6 +16,7 @@ import structlog
 from limner.engine import loading, samplers
 from limner.engine.core import (
     RANGES,
+    Activity,
     Cancelled,
     Done,
     Encoded,
@@ -25,15 +28,17 @@ from limner.engine.core import (
     Request,
     Started,
     Stepped,
+    UInt8,
 )
 from limner.engine.pool import Pool
 from limner.engine.scheduler import Scheduler
-from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, OutOfMemory, light
-from limner.pipelines.base import Pipeline
+from limner.errors import Busy, Closing, EngineFailed, InvalidRequest, LimnerError, OutOfMemory, light
+from limner.pipelines.base import Pipeline, Previewing
 
 log = structlog.get_logger(__name__)
 
-CLOSING = "The service is shutting down. Send the request again once it is back."
+PREVIEW_SECONDS, PREVIEW_SHARE = 1.0, 0.1
+"""A picture's previews may take so many seconds, and this share of its evaluations' time: others wait for them, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +61,7 @@ class Painting:
     rows: int  # of one evaluation: 2 with guidance, conditional first
     state: samplers.State
     predictions: list[Float32] = field(default_factory=list)  # rows of the current evaluation, each of key.shape
+    showing: float = 0.0  # seconds spent on previews; infinite once one has failed
 
 
 Row = tuple[Painting, int]
@@ -69,12 +75,14 @@ class Engine:
 
     Args:
         models: The pool of models, or pipelines that are loaded, by the model name that a request carries.
-        limit: Most requests in the engine at once, waiting or being painted.
+        limit: Most requests in the engine at once, waiting or being painted, where one tenant is alone. Of several,
+            none is turned away while it has less than its share, the limit over the number of tenants that are here,
+            however many another has put in before. A tenant that came as the k-th since the engine was full has at
+            most limit / k, and whose share is below one request waits its turn; so all of them together have at most
+            limit/1 + limit/2 + ... + limit/limit, each rounded down: 280 for 64.
 
     Attributes:
         batches: Calls of a pipeline's evaluate so far.
-        evaluations: Rows evaluated so far, the unit of scheduling.
-        evaluation_seconds: Time spent on them.
     """
 
     def __init__(self, models: Pool | Mapping[str, Pipeline], limit: int) -> None:
@@ -82,8 +90,8 @@ class Engine:
         self.limit = limit
         self.scheduler = Scheduler()
         self.batches = 0
-        self.evaluations = 0
-        self.evaluation_seconds = 0.0
+        self._evaluated: Counter[str] = Counter()  # rows, by model
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # spent on them
         self._tasks: dict[str, Task] = {}  # every accepted request that has not ended
         self._paintings: dict[str, Painting] = {}  # those that are encoded
         self._lock = threading.Lock()  # guards _closed, _tasks, and what leaves _paintings
@@ -91,11 +99,10 @@ class Engine:
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()  # what other threads want done on the engine's
         self._thread: threading.Thread | None = None
 
-    @property
-    def room(self) -> int:
-        """Requests that would be accepted now."""
+    def room(self, tenant: str = "") -> int:
+        """How many requests of this tenant would be accepted now."""
         with self._lock:
-            return self.limit - len(self._tasks)
+            return self._room(tenant)
 
     @property
     def waiting(self) -> int:
@@ -107,6 +114,26 @@ class Engine:
     def running(self) -> int:
         """Requests being painted."""
         return len(self._paintings)
+
+    @property
+    def evaluations(self) -> int:
+        """Rows evaluated so far, the unit of scheduling."""
+        return self._evaluated.total()
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """Time spent on them."""
+        return sum(self._seconds.copy().values())
+
+    @property
+    def activity(self) -> dict[str, Activity]:
+        """Of every model, what is in hand and what was done."""
+        with self._lock:
+            counts = Counter((task.request.model, name in self._paintings) for name, task in self._tasks.items())
+        return {
+            name: Activity(counts[name, False], counts[name, True], self._evaluated[name], self._seconds.get(name, 0.0))
+            for name in self.pool.states
+        }
 
     def start(self) -> None:
         """Run the loop in a thread of its own, until `close`."""
@@ -122,7 +149,7 @@ class Engine:
             InvalidRequest: a field is out of its range, the model is unknown, or they could never fit.
             ModelUnusable: the model can never be loaded.
             Busy: the engine is full.
-            EngineFailed: the engine is closed.
+            Closing: the engine is closed.
             ValueError: an id is in use.
         """
         for request in requests:
@@ -133,9 +160,9 @@ class Engine:
             )
         with self._lock:
             if self._closed:
-                raise EngineFailed(CLOSING)
+                raise Closing()
             ahead = len(self._tasks)
-            if ahead + len(requests) > self.limit:
+            if any(len(requests) > self._room(tenant) for tenant in {request.tenant for request in requests}):
                 raise Busy(f"{ahead} of {self.limit} places are taken. Wait a little, then try again.")
             tasks = {request.id: Task(request, emit, requests[0].id, ahead + i) for i, request in enumerate(requests)}
             if len(tasks) < len(requests) or not tasks.keys().isdisjoint(self._tasks):
@@ -155,7 +182,7 @@ class Engine:
         with self._lock:
             self._closed = True
         if self._thread is None:
-            self._end_all(EngineFailed(CLOSING))
+            self._end_all(Closing())
         else:
             self._inbox.put(lambda: None)  # wakes the loop
             self._thread.join()
@@ -179,7 +206,7 @@ class Engine:
                 self.step()
             except BaseException as error:
                 self._recover(error)
-        self._end_all(EngineFailed(CLOSING))
+        self._end_all(Closing())
 
     def _recover(self, error: BaseException) -> None:
         """After a bug of the loop itself: nothing half done is kept, and nobody is left without an answer."""
@@ -231,20 +258,23 @@ class Engine:
             rows = 1 if encoded.guidance == 1 else 2
             noise = samplers.noise(task.request.seed, encoded.key.shape)
             state = samplers.begin(encoded.spread * noise, encoded.levels, task.request.seed)
+            evaluations = samplers.SAMPLERS[encoded.sampler].evaluations(encoded.levels)
             self.scheduler.admit(
                 request_id,
                 key=(id(pipeline), encoded.key),
                 cost=encoded.cost,
-                evaluations=samplers.SAMPLERS[encoded.sampler].evaluations(encoded.levels),
+                evaluations=evaluations,
                 rows=rows,
                 max_batch=pipeline.max_batch,
+                finish=encoded.finish,
             )
         except BaseException as error:
             self._fail(task, "reading the request", error)
         else:
             task.seconds["encode"] = perf_counter() - began
             self._paintings[request_id] = Painting(task, encoded, rows, state)
-            self._emit(task, Started(request_id, encoded.steps, encoded.notes, encoded.plan))
+            cost = rows * evaluations * encoded.cost
+            self._emit(task, Started(request_id, encoded.steps, encoded.notes, encoded.plan, cost))
 
     def _evaluate(self, rows: list[Row]) -> list[tuple[Painting, Float32]]:
         """A prediction for each row, but for those whose evaluation failed also when tried without the others."""
@@ -276,8 +306,9 @@ class Engine:
         prediction = np.array(self.pool.pipeline(paintings[0].task.request.model).evaluate(batch), np.float32)
         seconds = perf_counter() - began
         self.batches += 1
-        self.evaluations += len(rows)
-        self.evaluation_seconds += seconds
+        for painting in paintings:
+            self._evaluated[painting.task.request.model] += 1
+            self._seconds[painting.task.request.model] += seconds / len(rows)
         for painting in dict.fromkeys(paintings):
             painting.task.seconds["evaluate"] += seconds
         if prediction.shape != batch.x.shape or not np.isfinite(prediction).all():
@@ -303,8 +334,26 @@ class Engine:
             return False
         if painting.state.step > before.step:
             request_id = painting.task.request.id
-            self._emit(painting.task, Stepped(request_id, painting.state.step, encoded.steps))
+            preview = None if painting.state.finished else self._preview(painting, prediction)
+            self._emit(painting.task, Stepped(request_id, painting.state.step, encoded.steps, preview))
         return painting.state.finished
+
+    def _preview(self, painting: Painting, clean: Float32) -> UInt8 | None:
+        """The picture as it comes along, from the latest prediction of its clean latent, if it was asked for."""
+        request = painting.task.request
+        spent_painting = painting.task.seconds["evaluate"]
+        if not request.previews or painting.showing > PREVIEW_SECONDS + PREVIEW_SHARE * spent_painting:
+            return None
+        began, preview = perf_counter(), None
+        try:
+            pipeline = self.pool.pipeline(request.model)
+            if isinstance(pipeline, Previewing):
+                preview = pipeline.preview(request, painting.encoded, clean.copy())  # the sampler may keep its own
+            painting.showing += perf_counter() - began
+        except BaseException as error:
+            painting.showing = math.inf
+            log.warning("a preview failed; the picture goes on without", request=request.id, exc_info=error)
+        return preview
 
     def _decode(self, painting: Painting) -> None:
         task, request = painting.task, painting.task.request
@@ -357,6 +406,12 @@ class Engine:
             task.emit(event)
         except Exception:
             log.exception("a listener failed", request=event.id)
+
+    def _room(self, tenant: str) -> int:
+        """As `room`, under the lock."""
+        held = Counter(task.request.tenant for task in self._tasks.values())
+        share = self.limit // len({tenant, *held})
+        return max(self.limit - held.total(), share - held[tenant], 0)
 
     def _check(self, request: Request) -> None:
         self.pool.check(request.model)

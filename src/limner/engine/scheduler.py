@@ -1,10 +1,11 @@
 """Who is evaluated next. Plain arithmetic on small numbers; no latent, clock or thread is known here.
 
 The unit of service is a row: one evaluation of the denoiser for one request. With guidance an evaluation has two rows,
-conditional and unconditional, which may share a batch or not. The policy, in three sentences:
+conditional and unconditional, which may share a batch or not. What follows the last one, decoding, is charged with it.
+The policy, in three sentences:
 
-1. Between tenants, the one that was served least goes first, where service is rows times cost and a tenant that was
-   idle saves up no credit (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
+1. Between tenants, the one that was served least goes first, where service is rows times cost, decoding counted in,
+   and a tenant that was idle saves up no credit (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
 2. Within a tenant, the call with the least work left goes first, so a short one is never stuck behind a long one, be it
    of many steps or of many pictures; but a fourth of the tenant's service goes to its oldest request, which is thus
    done after at most four times its own work.
@@ -39,6 +40,7 @@ class _Running:
     arrival: int
     key: Hashable
     cost: float  # of one row
+    finish: float  # of what follows the last one
     rows: int  # of one evaluation
     whole: int  # rows from beginning to end
     left: int  # of them still to serve
@@ -47,7 +49,8 @@ class _Running:
 
     def work(self) -> tuple[float, int]:
         """What its call has left, where the call's other requests are taken to be as long as this one."""
-        return ((self.call.requests - 1) * self.whole + self.left) * self.cost, self.arrival
+        rows = (self.call.requests - 1) * self.whole + self.left
+        return rows * self.cost + self.call.requests * self.finish, self.arrival
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +97,7 @@ class _Tenant:
         turn = Turn(entry.id, -entry.left % entry.rows)
         entry.left -= 1
         if not entry.left:
+            self.served += entry.finish
             del self.running[entry.id]
         return turn
 
@@ -142,6 +146,7 @@ class Scheduler:
         evaluations: int,
         rows: int,
         max_batch: int,
+        finish: float = 0.0,
     ) -> None:
         """Let a waiting request take part.
 
@@ -151,17 +156,20 @@ class Scheduler:
             evaluations: How many it needs, at least 1.
             rows: Rows of one evaluation, at least 1.
             max_batch: Most rows of a batch with this key, at least 1.
+            finish: Price of what follows its last row, in the unit of cost, finite and not below 0.
 
         Raises:
             ValueError: a number is out of its range.
         """
         if not 0 < cost < math.inf or min(evaluations, rows, max_batch) < 1:
             raise ValueError(f"must be above 0 and finite: {cost=}, {evaluations=}, {rows=}, {max_batch=}")
+        if not 0 <= finish < math.inf:
+            raise ValueError(f"must be finite and not below 0: {finish=}")
         tenant, _ = self._owner[request_id]
         arrival, call = tenant.waiting.pop(request_id)
         whole = evaluations * rows
         tenant.running[request_id] = _Running(
-            request_id, tenant, call, arrival, key, cost, rows, whole, whole, max_batch
+            request_id, tenant, call, arrival, key, cost, finish, rows, whole, whole, max_batch
         )
 
     def schedule(self) -> list[Turn]:

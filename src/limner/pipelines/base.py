@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +39,28 @@ class Pipeline(Protocol):
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         """Turn a clean latent of shape `key.shape` into pixels of shape (request.height, request.width, 3)."""
         ...
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A pipeline that can show at little cost how a picture comes along.
+
+    Asked after each step but the last, as long as it keeps to its share of the time (`engine.PREVIEW_SHARE`).
+    """
+
+    def preview(self, request: Request, encoded: Encoded, x: Float32) -> UInt8 | None:
+        """A small picture of a clean latent of shape `key.shape`: (h, w, 3), each side at most PREVIEW_SIDE pixels."""
+        ...
+
+
+def pooled(x: Float32, most: int) -> Float32:
+    """(C, H, W) averaged over squares, so that no side is longer than `most`; what fills no square is cut off."""
+    channels, height, width = x.shape
+    side = math.ceil(max(height, width) / most)
+    rows, columns = height // side, width // side
+    squares = x[:, : rows * side, : columns * side].reshape(channels, rows, side, columns, side)
+    means: Float32 = squares.mean((2, 4))
+    return means
 
 
 def denoised(pipeline: Pipeline, request: Request, encoded: Encoded) -> Float32:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limner.engine.core import Float32, Request, UInt8
+from limner.engine.core import PREVIEW_SIDE, Float32, Request, UInt8
 from limner.errors import InvalidRequest
+from limner.pipelines.base import pooled
 
 Choice = TypeVar("Choice")
 
@@ -73,6 +74,17 @@ def to_pixels(decoded: Tensor, width: int, height: int) -> UInt8:
     kept = decoded[:, top : top + height, left : left + width].permute(1, 2, 0)
     pixels: UInt8 = ((kept.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return pixels
+
+
+def preview(decoded: Callable[[Float32], Tensor], x: Float32, request: Request, cell: int) -> UInt8:
+    """A small picture of an autoencoder's clean latent, (C, h, w): its cells averaged, then decoded as any other.
+
+    What is decoded has at most PREVIEW_SIDE pixels a side; `cell` is how many there are along a side of a cell.
+    """
+    small = pooled(x, PREVIEW_SIDE // cell)
+    shrunk = x.shape[-1] // small.shape[-1]
+    _, height, width = (picture := decoded(small)).shape
+    return to_pixels(picture, min(width, request.width // shrunk), min(height, request.height // shrunk))
 
 
 def no_references(family: str) -> InvalidRequest:

@@ -35,6 +35,7 @@ from limner.pipelines.latents import (
     check,
     chosen,
     padded,
+    preview,
     stacked,
     to_array,
     to_pixels,
@@ -80,6 +81,10 @@ class StableDiffusion:
     @torch.inference_mode()
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         return to_pixels(self._decoded(x), request.width, request.height)
+
+    @torch.inference_mode()
+    def preview(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        return preview(self._decoded, x, request, self._runs.cell)
 
     def _rehearse(self, denoiser: Network) -> None:
         self._denoiser = denoiser

@@ -24,6 +24,7 @@ from limner.pipelines.latents import (
     check,
     chosen,
     padded,
+    preview,
     stacked,
     to_array,
     to_pixels,
@@ -114,6 +115,10 @@ class StableDiffusion3:
     @torch.inference_mode()
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         return to_pixels(self._decoded(x), request.width, request.height)
+
+    @torch.inference_mode()
+    def preview(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        return preview(self._decoded, x, request, self._cell)
 
     def _read(self, prompts: Sequence[str]) -> list[Conditioning]:
         """What the transformer is told of each prompt: both CLIPs' states side by side, then T5's, and a summary."""

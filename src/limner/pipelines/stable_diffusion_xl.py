@@ -13,7 +13,7 @@ from limner.engine.core import Batch, Encoded, Float32, Request, UInt8
 from limner.models.registry import Model
 from limner.pipelines import clip
 from limner.pipelines.base import rehearse
-from limner.pipelines.latents import Conditioning, to_pixels
+from limner.pipelines.latents import Conditioning, preview, to_pixels
 from limner.pipelines.parts import Network, Parts
 from limner.pipelines.stable_diffusion import Runs, decoder
 
@@ -62,6 +62,10 @@ class StableDiffusionXL:
     @torch.inference_mode()
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         return to_pixels(self._decoded(x), request.width, request.height)
+
+    @torch.inference_mode()
+    def preview(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        return preview(self._decoded, x, request, self._runs.cell)
 
     def _rehearse(self, denoiser: Network) -> None:
         self._denoiser = denoiser

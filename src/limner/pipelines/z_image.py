@@ -15,7 +15,7 @@ from limner.engine import samplers
 from limner.engine.core import Batch, Encoded, Float32, Key, Request, SamplerName, UInt8
 from limner.models.registry import Model
 from limner.pipelines import flow
-from limner.pipelines.latents import check, chosen, padded, to_array, to_pixels, to_tensor
+from limner.pipelines.latents import check, chosen, padded, preview, to_array, to_pixels, to_tensor
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
 from limner.pipelines.stable_diffusion import decoder
@@ -95,6 +95,10 @@ class ZImage:
     @torch.inference_mode()
     def decode(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
         return to_pixels(self._decoded(x), request.width, request.height)
+
+    @torch.inference_mode()
+    def preview(self, request: Request, encoded: Encoded, x: Float32) -> UInt8:
+        return preview(self._decoded, x, request, self._cell)
 
     def _read(self, prompt: str) -> tuple[Tensor, tuple[str, ...]]:
         """The text encoder's states before its last layer, (N, C), and notes."""
