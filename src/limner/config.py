@@ -29,8 +29,7 @@ class Settings(BaseSettings):
     """What the operator chose. Build it with `load`, which tells mistakes in sentences.
 
     Raises:
-        SettingsInvalid: settings contradict each other, name a file that cannot be read, or would open the
-            service to the network without keys.
+        SettingsInvalid: settings contradict each other, or name a file that cannot be read.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
@@ -49,9 +48,33 @@ class Settings(BaseSettings):
     )
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
 
+    database_url: SecretStr | None = Field(
+        None,
+        description="Database of jobs, keys and usage: `postgresql://user:password@host/name`, or "
+        "`sqlite:////path/file`. None: `limner.sqlite` in `data_dir`.",
+    )
+    store_url: str | None = Field(
+        None,
+        description="Where pictures are kept: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or "
+        "`file:///folder`; credentials come from the environment (AWS_ACCESS_KEY_ID and its like). None: the folder "
+        "`pictures` in `data_dir`.",
+    )
+    store_options: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="Further options of the store, as obstore names them, secrets left out. As a variable: "
+        "`endpoint=http://127.0.0.1:9000,region=us-east-1`.",
+    )
+    links: Literal["service", "store"] = Field(
+        "service",
+        description="Links to pictures: `service` serves them itself; `store` hands out addresses that the store "
+        "signed (S3, GCS, Azure), valid as long as the picture is kept and at most seven days.",
+    )
+
     # Who
     api_keys: SecretStr | None = Field(
-        None, description="Bearer keys, separated by commas. Without any, no key is asked for on loopback."
+        None,
+        description="Bearer keys without limits, separated by commas, beside those of `limner keys`. Without any of "
+        "either kind, no key is asked for on loopback.",
     )
     api_keys_file: Path | None = Field(
         None, description="File with one bearer key a line; # starts a comment. Added to `api_keys`."
@@ -99,9 +122,96 @@ class Settings(BaseSettings):
         description="Longest time that one call waits for its pictures, seconds; those ready by then are returned.",
     )
 
+    max_json_depth: int = Field(32, ge=2, description="Most levels that arrays and objects of a body may be nested.")
+    max_json_values: int = Field(
+        100_000, ge=100, description="Most values in a body's JSON; each costs far more memory than its bytes."
+    )
+    max_connections: int = Field(
+        1024, ge=1, description="Most connections at once; further ones are answered 503 and closed."
+    )
+    header_seconds: float = Field(
+        10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest time for a request's head to arrive, seconds, counted from its first byte; a connection "
+        "on which nothing comes is closed after the same time.",
+    )
+
+    # Jobs
+    backlog_limit: int = Field(
+        10_000,
+        ge=1,
+        description="About the most pictures of jobs that may wait in the database; a job beyond is answered 1002.",
+    )
+    lease_seconds: float = Field(
+        10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A process that has given no sign of life for so long, seconds, is taken for dead, and its jobs "
+        "are run by another, or by itself after its restart.",
+    )
+    job_attempts: int = Field(
+        5, ge=1, description="How often a job is begun at most, where the process died while it was painted."
+    )
+    grace_seconds: float = Field(
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long what is being painted may go on after the signal to stop, seconds; what is not finished "
+        "then is handed back and painted after the restart, or by another process.",
+    )
+    storage_seconds: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long the store is tried again while it fails for a time, and how long a call waits for an "
+        "end that cannot be written now, seconds.",
+    )
+    idempotency_seconds: float = Field(
+        24 * 3600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long an Idempotency-Key is remembered, seconds, but no longer than its job is kept.",
+    )
+    result_cache: bool = Field(
+        False,
+        description="Answer a request with explicit seed from an earlier one of the same tenant, where the request and "
+        "the weights' checksum are the same.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="Secret that the secrets of webhooks are derived from, one a tenant; at least 24 characters. None: "
+        "`webhook-secret` in `data_dir`, made when it is first needed.",
+    )
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Networks (CIDR) in private ranges that webhooks may be sent to."
+    )
+    limits_url: SecretStr | None = Field(
+        None,
+        description="Valkey or Redis that counts the images a minute of all processes: `valkey://host:6379`. None: "
+        "they are counted in the database.",
+    )
+
+    # Safety and provenance
+    policy_file: Path | None = Field(
+        None, description="TOML file of what is refused (docs/safety.md); none: nothing is but invisible characters."
+    )
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="PEM certificate chain; with `c2pa_key` pictures carry signed content credentials. `limner "
+        "provenance certificate` makes one for trying out.",
+    )
+    c2pa_key: Path | None = Field(None, description="PEM private key of that certificate.")
+    parameters_in_metadata: bool = Field(
+        False, description="Write prompt, seed, model and sampler into pictures' metadata, for whoever holds the file."
+    )
+
     # Pictures
     link_seconds: float = Field(
-        24 * 3600.0, gt=0, allow_inf_nan=False, description="Lifetime of a stored picture and its link, seconds."
+        24 * 3600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long a job, its pictures and their links are kept, seconds; a key may have its own.",
     )
     jpeg_quality: int = Field(92, ge=1, le=100, description="Quality of JPEG and WebP pictures, 1 to 100.")
     watermark_text: str = Field(
@@ -179,7 +289,11 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
 
-    @field_validator("model_aliases", "models", mode="before")
+    tracing_url: str | None = Field(
+        None, description="OTLP/HTTP endpoint that spans are sent to, such as `http://localhost:4318/v1/traces`."
+    )
+
+    @field_validator("model_aliases", "models", "store_options", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -189,12 +303,12 @@ class Settings(BaseSettings):
             raise ValueError("write it as name=value,name=value")
         return {name.strip(): model.strip() for name, _, model in pairs}
 
-    @field_validator("reference_allow", mode="before")
+    @field_validator("reference_allow", "webhook_allow", mode="before")
     @classmethod
     def _entries(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("reference_allow")
+    @field_validator("reference_allow", "webhook_allow")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
@@ -204,7 +318,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{error}; write a network such as 192.168.1.0/24") from None
         return value
 
-    @field_validator("public_url", "optimizer_url")
+    @field_validator("public_url", "optimizer_url", "tracing_url")
     @classmethod
     def _base_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -216,6 +330,13 @@ class Settings(BaseSettings):
             raise ValueError("an address with a user name or a password would end up in logs; leave them out")
         return value.rstrip("/")
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value) < 24:
+            raise ValueError("give at least 24 characters, drawn at random")
+        return value
+
     @field_validator("cors_origin")
     @classmethod
     def _origin(cls, value: str | None) -> str | None:
@@ -225,7 +346,11 @@ class Settings(BaseSettings):
     def _consistent(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsInvalid("tls_certificate and tls_key go together: set both for HTTPS, or neither for HTTP.")
-        for name in ("tls_certificate", "tls_key", "watermark_font"):
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise SettingsInvalid("c2pa_certificate and c2pa_key go together: set both to sign pictures, or neither.")
+        for name in (
+            "tls_certificate", "tls_key", "watermark_font", "policy_file", "c2pa_certificate", "c2pa_key",
+        ):  # fmt: skip
             path: Path | None = getattr(self, name)
             if path is not None and not path.is_file():
                 raise SettingsInvalid(f"{name} names {path}, which is not a file.")
@@ -237,11 +362,7 @@ class Settings(BaseSettings):
                     f"tls_certificate and tls_key cannot be used: {error.strerror or error}. Both are PEM files, the "
                     f"key is the certificate's own and not encrypted."
                 ) from None
-        if not self.keys() and not is_loopback(self.host):
-            raise SettingsInvalid(
-                f"Listening on {self.host} without keys would let anyone on the network use this service. Set "
-                f"LIMNER_API_KEYS or LIMNER_API_KEYS_FILE, or listen on 127.0.0.1."
-            )
+        self.keys()  # raises where they cannot be read
         return self
 
     def cache_dir(self) -> Path:
@@ -249,7 +370,7 @@ class Settings(BaseSettings):
         return self.model_cache or self.data_dir / "networks"
 
     def keys(self) -> frozenset[SecretStr]:
-        """The bearer keys of `api_keys` and `api_keys_file` together; empty where no key is asked for.
+        """The bearer keys of `api_keys` and `api_keys_file` together; those of the database are not among them.
 
         Raises:
             SettingsInvalid: the file cannot be read or holds no key, or a key could not stand in a header.
@@ -291,7 +412,7 @@ def load(config_file: Path | None = None, **overrides: Any) -> Settings:
     given, and an empty variable as not set.
 
     Raises:
-        SettingsInvalid: a name is unknown, a value is of the wrong kind or out of range, or the whole is unsafe.
+        SettingsInvalid: a name is unknown, a value is of the wrong kind or out of range, or settings contradict.
     """
     variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     config = config_file or (Path(variables[CONFIG_VARIABLE]) if variables.get(CONFIG_VARIABLE) else None)

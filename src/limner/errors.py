@@ -10,6 +10,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Literal
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Code(IntEnum):
     """`base_resp.status_code` of the wire contract (docs/http.md)."""
@@ -19,12 +23,14 @@ class Code(IntEnum):
     TIMEOUT = 1001
     RATE_LIMITED = 1002
     NOT_AUTHENTICATED = 1004
+    QUOTA_USED = 1008
     INTERNAL = 1024
     PROMPT_REFUSED = 1026
     PICTURE_REFUSED = 1027
     ILLEGAL_CHARACTERS = 1042
     INVALID_PARAMETERS = 2013
     INVALID_KEY = 2049
+    MODEL_NOT_ALLOWED = 2061
 
 
 class LimnerError(Exception):
@@ -51,11 +57,20 @@ Reason = Literal[
     "address", "blank", "bytes", "count", "credentials", "damaged", "encoding", "form", "path", "pixels", "redirects",
     "scheme", "status", "time", "type", "unknown host", "unreachable", "url",
 ]  # fmt: skip
-"""Why a reference was refused, for the metrics: a small closed set."""
+"""Why a reference or a webhook's URL was refused, for the metrics: a small closed set."""
 
 
 class ReferenceRefused(InvalidRequest):
     """A reference picture could not be had safely: wrong type, too large, not reachable, not allowed."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.counted = False  # among the refusals of the metrics
+
+
+class WebhookRefused(InvalidRequest):
+    """A webhook's URL will not do, or nothing could be delivered to it."""
 
     def __init__(self, message: str, reason: Reason) -> None:
         super().__init__(message)
@@ -81,7 +96,10 @@ class InvalidKey(LimnerError):
 
 
 class Busy(LimnerError):
-    """The bounded queue is full. `retry_after` says in how many seconds it is worth trying again."""
+    """There is no room now: in the queue, among the jobs that wait, in memory, or within what the key may have at once.
+
+    `retry_after` says in how many seconds it is worth trying again.
+    """
 
     code = Code.RATE_LIMITED
     retryable = True
@@ -89,6 +107,50 @@ class Busy(LimnerError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaUsed(LimnerError):
+    """The key's daily quota of pictures is used up. `retry_after`: seconds until the next day begins (UTC)."""
+
+    code = Code.QUOTA_USED
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ModelNotAllowed(LimnerError):
+    """The key may not use this model."""
+
+    code = Code.MODEL_NOT_ALLOWED
+
+
+class PolicyRefused(LimnerError):
+    """The operator's policy refuses something. `rule` names why for the audit, and is not for the caller."""
+
+    def __init__(self, message: str, rule: str | None = None) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class PromptRefused(PolicyRefused):
+    """The operator's policy refuses the prompt or a reference."""
+
+    code = Code.PROMPT_REFUSED
+
+
+class PictureRefused(PolicyRefused):
+    """The operator's policy refuses what was painted."""
+
+    code = Code.PICTURE_REFUSED
+
+
+class KeyReused(InvalidRequest):
+    """An Idempotency-Key came again with another body."""
+
+
+class NoSuchJob(InvalidRequest):
+    """There is no job of this id, or it is another tenant's."""
 
 
 class TimedOut(LimnerError):
@@ -103,6 +165,20 @@ class EngineFailed(LimnerError):
 
     code = Code.INTERNAL
     retryable = True
+
+
+class Closing(EngineFailed):
+    """This process stops before the work is done; another one, or this one after its restart, goes on with it."""
+
+    def __init__(self, message: str = "The service is shutting down. Send the request again once it is back.") -> None:
+        super().__init__(message)
+
+
+class JobCancelled(LimnerError):
+    """A caller cancelled the job."""
+
+    def __init__(self, message: str = "The job was cancelled.") -> None:
+        super().__init__(message)
 
 
 class OutOfMemory(EngineFailed):
@@ -120,15 +196,48 @@ class ModelUnusable(LimnerError):
     code = Code.INTERNAL
 
 
+class StorageRefused(LimnerError):
+    """The database does not take what was to be written, and never will: a fault of ours."""
+
+    code = Code.INTERNAL
+
+
+UNUSABLE = (
+    "This model cannot be loaded; the service's log says why. Choose another model, or have its operator mend it: "
+    "`limner models check` says what is wrong."
+)
+
+
 class SettingsInvalid(LimnerError):
     """The operator's settings contradict each other or would be unsafe."""
 
 
 class StorageFailed(LimnerError):
-    """A picture could not be kept: the disk is full, or its folder cannot be written."""
+    """The database, or the place of the pictures, is full, cannot be reached, or cannot be read or written."""
 
     code = Code.INTERNAL
     retryable = True
+
+
+def of_code(code: int, message: str) -> LimnerError:
+    """The error that a job's row tells of."""
+    kinds = (
+        InvalidRequest, IllegalCharacters, PromptRefused, PictureRefused, ModelNotAllowed, TimedOut, EngineFailed,
+    )  # fmt: skip
+    return next((kind for kind in kinds if kind.code == code), LimnerError)(message)
+
+
+def told(error: Exception) -> LimnerError:
+    """An error that a caller may see; what is none is logged, and its place taken by one that is."""
+    if isinstance(error, LimnerError):
+        return error
+    log.error("a picture failed", exc_info=error)
+    return EngineFailed("The picture could not be painted. Try again; if it fails again, see the service's log.")
+
+
+def shown(error: LimnerError) -> str:
+    """The sentence that a caller sees: what is wrong with weights names the operator's files, which are his affair."""
+    return UNUSABLE if isinstance(error, ModelUnusable) else error.message
 
 
 def light(error: LimnerError) -> LimnerError:
