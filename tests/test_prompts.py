@@ -55,7 +55,7 @@ def test_a_long_prompt_is_cut_where_the_operator_says_so() -> None:
 
 @pytest.mark.parametrize(
     "filler",
-    ["\u200b", "\u202e", "\x00", "\x1b", "\ufeff", "\u00ad", "\ue000", "\U000f0000", "\u3164", "\u2800"],
+    list("\u200b\u202e\x00\x1b\ufeff\u00ad\ue000\U000f0000\u3164\u2800\u2063\uffff\U0003fffd\U000e0041"),
 )
 def test_over_a_tenth_of_invisible_characters_is_refused_and_a_tenth_is_not(filler: str) -> None:
     tenth = "a red fox" + filler
@@ -78,6 +78,13 @@ def test_over_a_tenth_of_invisible_characters_is_refused_and_a_tenth_is_not(fill
 )
 def test_characters_that_shape_emoji_and_words_are_not_invisible(prompt: str) -> None:
     assert check(prompt, PLAIN) == prompt
+
+
+def test_what_is_cut_off_does_not_count_as_invisible() -> None:
+    settings = Settings(max_prompt_chars=10, long_prompts="cut")
+    assert check("a red fox!" + "\u200b" * 90, settings) == "a red fox!"
+    with pytest.raises(IllegalCharacters):
+        check("a red fo\u200b\u200b" + "a hen" * 50, settings)
 
 
 def test_joiners_alone_are_invisible() -> None:
