@@ -18,12 +18,16 @@ import structlog
 import uvicorn
 
 from limner.api.app import create_app
+from limner.api.connections import server_config
+from limner.backends.base import Backend
 from limner.backends.local import LocalBackend
 from limner.config import Settings
 from limner.engine.core import Encoded, Float32, Request, UInt8
 from limner.engine.engine import Engine
 from limner.service import Service
 from limner.storage.blobs import Blobs
+from limner.storage.database import Database
+from servers import S3, Postgres, Valkey, running_postgres, running_s3, running_valkey
 from tiny_pipeline import SQUARE, TinyPipeline
 
 # A loaded machine is no reason to fail, and a run that failed must fail again.
@@ -77,13 +81,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, gate: threading.Semaphore | None = None, **options: Any) -> Iterator[Server]:
-    """A server with these settings; with a gate, the pipeline waits for it before each evaluation."""
+def serving(
+    folder: Path, gate: threading.Semaphore | None = None, backend: Backend | None = None, **options: Any
+) -> Iterator[Server]:
+    """A server with these settings, on a backend of one's own or on the tiny pipeline, which waits for the gate before
+    each evaluation where there is one."""
     settings = Settings(data_dir=folder, **options)
     pipeline = AnySizePipeline(gate=gate)
     engine = Engine({"image-01": pipeline, "image-01-live": pipeline}, settings.queue_limit)
-    service = Service(settings, LocalBackend(engine), Blobs(folder / "pictures", settings.link_seconds))
-    config = uvicorn.Config(create_app(settings, service), log_config=None, lifespan="on")
+    service = Service(settings, backend or LocalBackend(engine), Database.open(settings), Blobs.open(settings))
+    config = server_config(create_app(settings, service), settings, lifespan="on")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), name="test-server")
@@ -107,6 +114,27 @@ def wait_for(true: Callable[[], Any]) -> None:
     """Return once `true()`; a test that never gets there is ended by its timeout."""
     while not true():
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL."""
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    """A real Valkey."""
+    with running_valkey() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A real server of S3."""
+    with running_s3() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

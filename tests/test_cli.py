@@ -331,7 +331,7 @@ def test_serve_says_where_it_is_answers_and_stops_cleanly(tmp_path: Path, stop: 
     assert "Traceback" not in errors
     assert "whispered" not in errors
     assert reply["data"]["image_urls"][0].rpartition("/")[2] not in errors
-    assert "order" in errors
+    assert " job " in errors
 
 
 def test_serve_never_shows_a_key() -> None:
@@ -347,10 +347,10 @@ def test_serve_never_shows_a_key() -> None:
             assert reply.json()["base_resp"]["status_code"] == status
     running.send_signal(signal.SIGTERM)
     rest, errors = running.communicate(timeout=60)
-    assert "2 bearer keys" in banner[1]
+    assert "a key: 2 of the settings" in banner[1]
     assert "hush" not in "".join(banner) + rest + errors
     lines = [json.loads(line) for line in errors.splitlines()]
-    assert [line["result"] for line in lines if line["event"] == "order"] == ["painted"]
+    assert [line["result"] for line in lines if line["event"] == "job"] == ["painted"]
 
 
 def test_another_address_without_keys_is_refused_with_a_sentence() -> None:

@@ -5,7 +5,7 @@ import base64
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from limner.engine.core import ENDINGS, Encoded, Event, Request, Started, Steppe
 from limner.engine.engine import Engine
 from limner.errors import (
     Busy,
+    Closing,
     EngineFailed,
     IllegalCharacters,
     InvalidRequest,
@@ -31,9 +32,12 @@ from limner.errors import (
     TimedOut,
 )
 from limner.models.registry import LIVE_STYLES
+from limner.order import Order
 from limner.prompts import expand
-from limner.service import Order, Outcome, Service, build_service
+from limner.service import Outcome, Service, build_service
 from limner.storage.blobs import NAME, Blobs
+from limner.storage.database import Database
+from limner.tenants import Caller
 from tiny_pipeline import TinyPipeline
 
 FOX = Order("a red fox", 512, 512, seed=7)
@@ -61,12 +65,13 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Builds services of the tiny pipeline, closed when the test ends."""
     services: list[tuple[Service, threading.Semaphore | None]] = []
 
-    def build(gate: threading.Semaphore | None = None, **options: Any) -> tuple[Service, Recorder]:
+    def build(
+        gate: threading.Semaphore | None = None, names: Sequence[str] = ("image-01", "image-01-live"), **options: Any
+    ) -> tuple[Service, Recorder]:
         settings = Settings(data_dir=tmp_path, **options)
         pipeline = Recorder(gate)
-        engine = Engine({"image-01": pipeline, "image-01-live": pipeline}, settings.queue_limit)
-        blobs = Blobs(tmp_path / "pictures", settings.link_seconds)
-        service = Service(settings, LocalBackend(engine), blobs)
+        engine = Engine(dict.fromkeys(names, pipeline), settings.queue_limit)
+        service = Service(settings, LocalBackend(engine), Database.open(settings), Blobs.open(settings))
         services.append((service, gate))
         return service, pipeline
 
@@ -74,7 +79,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     for service, gate in services:
         if gate is not None:
             gate.release(10_000)
-        service.close()
+        asyncio.run(service.stop())
 
 
 def fill(service: Service, order: Order) -> Outcome:
@@ -99,7 +104,7 @@ def test_an_order_becomes_pictures_of_its_size_seeds_and_number(make: Make) -> N
         with Image.open(io.BytesIO(picture.data)) as image:
             assert image.format == "JPEG"
             assert image.size == (picture.width, picture.height) == (1344, 576)
-        assert picture.name is None
+        assert NAME.fullmatch(picture.name)
 
 
 def test_the_same_order_gives_the_same_bytes_also_from_another_service(make: Make) -> None:
@@ -150,8 +155,9 @@ def test_the_format_and_the_mark_are_the_orders(make: Make) -> None:
 def test_the_fields_of_an_order_reach_the_engine(make: Make) -> None:
     service, pipeline = make()
     scene = {"place": "beach"}
-    order = replace(FOX, steps=3, guidance=2.0, strength=0.4, style="comic", scene=scene, tenant="t")
-    fill(service, replace(order, sampler="heun", negative_prompt="a dog", loras=(("ink", 0.5),)))
+    order = replace(FOX, steps=3, guidance=2.0, strength=0.4, style="comic", scene=scene)
+    order = replace(order, sampler="heun", negative_prompt="a dog", loras=(("ink", 0.5),))
+    asyncio.run(service.generate(order, Caller("t")))
     (request,) = pipeline.requests
     assert (request.sampler, request.negative_prompt, request.loras) == ("heun", "a dog", (("ink", 0.5),))
     assert (request.steps, request.guidance, request.strength, request.style) == (3, 2.0, 0.4, "comic")
@@ -188,11 +194,7 @@ lora = { path = "/loras/fog.safetensors" }
 def styled(make: Make, tmp_path: Path) -> tuple[Service, Recorder]:
     """A service of which image-01 and big have weights of their own, and big has styles."""
     (tmp_path / "styled.toml").write_text(STYLED, "utf-8")
-    service, pipeline = make(models_file=tmp_path / "styled.toml", models={"image-01": "/models/other"})
-    assert isinstance(service.backend, LocalBackend)
-    service.backend.close()
-    service.backend = LocalBackend(Engine({"image-01": pipeline, "big": pipeline}, 9))
-    return service, pipeline
+    return make(names=("image-01", "big"), models_file=tmp_path / "styled.toml", models={"image-01": "/models/other"})
 
 
 def test_a_live_style_on_weights_of_ones_own_is_words_behind_the_prompt(styled: tuple[Service, Recorder]) -> None:
@@ -374,6 +376,8 @@ def test_a_client_that_leaves_cancels_its_pictures(make: Make) -> None:
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
+        while service.runner.courses:
+            await asyncio.sleep(0.01)
         gate.release(1000)
         while True:  # the places come free as the engine hears of it
             try:
@@ -392,7 +396,7 @@ def test_a_client_that_leaves_cancels_its_pictures(make: Make) -> None:
 def test_events_are_watched_as_they_come(make: Make) -> None:
     service, _ = make()
     events: list[Event] = []
-    asyncio.run(service.generate(replace(FOX, n=2, steps=3), events.append))
+    asyncio.run(service.generate(replace(FOX, n=2, steps=3), watch=events.append))
     assert sum(isinstance(event, Started) for event in events) == 2
     assert sum(isinstance(event, Stepped) for event in events) == 6
     assert sum(isinstance(event, ENDINGS) for event in events) == 2
@@ -401,68 +405,57 @@ def test_events_are_watched_as_they_come(make: Make) -> None:
 # Stored pictures
 
 
-def test_a_stored_picture_has_an_unguessable_name_and_is_the_picture(make: Make) -> None:
+def test_a_picture_has_an_unguessable_name_and_is_kept_under_it(make: Make) -> None:
     service, _ = make()
-    outcome = fill(service, replace(FOX, n=2, store=True))
+    outcome = fill(service, replace(FOX, n=2))
     names = [picture.name for picture in outcome.pictures]
     assert len(set(names)) == 2
     for picture in outcome.pictures:
-        assert picture.name is not None
         assert NAME.fullmatch(picture.name)
-        blob = service.blobs.get(picture.name)
-        assert blob is not None
-        assert blob.data == picture.data
+        stored = asyncio.run(service.picture(picture.name))
+        assert stored is not None
+        assert (stored.data, stored.format) == (picture.data, "jpeg")
 
 
-def test_nothing_is_written_where_nothing_is_to_be_stored(make: Make, tmp_path: Path) -> None:
-    fill(make()[0], FOX)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_jpegs_are_stored() -> None:
-    with pytest.raises(ValueError, match="JPEG"):
-        Order("a fox", 512, 512, store=True, format="png")
-
-
-def test_a_picture_that_cannot_be_stored_is_an_error_of_storage(make: Make, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_kept_is_an_error_of_storage(make: Make, tmp_path: Path) -> None:
     service, _ = make()
-    (tmp_path / "pictures").write_text("in the way of the folder")
+    in_the_way = tmp_path / "pictures"
+    in_the_way.write_text("in the way of the folder")
     with pytest.raises(StorageFailed):
-        fill(service, replace(FOX, store=True))
+        fill(service, FOX)
+    in_the_way.unlink()
     assert len(fill(service, FOX).pictures) == 1
 
 
 # The log, the end, and the whole
 
 
-def test_each_order_is_one_line_of_the_log_without_words_or_pictures(make: Make) -> None:
+def test_each_job_is_one_line_of_the_log_without_words_or_pictures(make: Make) -> None:
     service, _ = make()
-    order = replace(FOX, prompt="a whispered fox", references=(png((1, 2, 3)),), store=True, tenant="tenant-9")
+    order = replace(FOX, prompt="a whispered fox", references=(png((1, 2, 3)),))
     with structlog.testing.capture_logs() as lines:
-        outcome = fill(service, order)
+        outcome = asyncio.run(service.generate(order, Caller("tenant-9")))
         with pytest.raises(InvalidRequest):
             fill(service, replace(order, prompt="whispered refuse"))
-    painted, refused = [line for line in lines if line["event"] == "order"]
+    painted, refused = [line for line in lines if line["event"] == "job"]
     assert (painted["result"], painted["n"], painted["painted"], painted["references"]) == ("painted", 1, 1, 1)
     assert (refused["result"], refused["painted"]) == ("InvalidRequest", 0)
     text = str(lines)
-    name = outcome.pictures[0].name
-    assert name is not None
-    for secret in ("whispered", "base64", "tenant-9", name):
+    for secret in ("whispered", "base64", "tenant-9", outcome.pictures[0].name):
         assert secret not in text
 
 
 def test_a_closed_service_is_not_ready_and_takes_no_orders(make: Make) -> None:
     service, _ = make()
     assert service.ready
-    service.close()
-    service.close()
+    asyncio.run(service.stop())
+    asyncio.run(service.stop())
     assert not service.ready
-    with pytest.raises(EngineFailed):
+    with pytest.raises(Closing):
         fill(service, FOX)
 
 
-def test_the_built_service_paints_stores_and_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_service_paints_and_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Recorder()
     monkeypatch.setattr("limner.service.load_pipelines", lambda *_: {"image-01": pipeline})
     folder = tmp_path / "pictures"
@@ -471,20 +464,24 @@ def test_the_built_service_paints_stores_and_sweeps(tmp_path: Path, monkeypatch:
     old.write_bytes(b"old")
     os.utime(old, (1, 1))
     service = build_service(Settings(data_dir=tmp_path))
-    try:
-        (picture,) = fill(service, replace(FOX, store=True)).pictures
-        for _ in range(3000):
-            if not old.exists():
-                break
-            threading.Event().wait(0.01)
-    finally:
-        service.close()
+
+    async def run() -> Outcome:
+        await service.start()
+        try:
+            outcome = await service.generate(FOX)
+            while old.exists():
+                await asyncio.sleep(0.01)
+            return outcome
+        finally:
+            await service.stop()
+
+    (picture,) = asyncio.run(run()).pictures
     assert {path.name for path in folder.iterdir()} == {picture.name}
 
 
 def test_a_data_folder_that_it_makes_is_closed_to_other_users(tmp_path: Path) -> None:
     """Whoever could list it would know the names of pictures, which are all that guards them."""
-    build_service(Settings(data_dir=tmp_path / "data")).close()
+    asyncio.run(build_service(Settings(data_dir=tmp_path / "data")).stop())
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0
 
 

@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limner.cli_doctor import doctor
 from limner.cli_evaluate import evaluate
+from limner.cli_keys import keys, usage
 from limner.cli_models import Config, models, sentences
+from limner.cli_provenance import provenance
+from limner.cli_store import db, gc
 from limner.cli_train import train
 
 if TYPE_CHECKING:
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
     from limner.engine.core import SamplerName
     from limner.imaging import Format
     from limner.models.registry import Registry
-    from limner.service import Order, Outcome, Service
+    from limner.order import Order
+    from limner.service import Outcome, Service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,10 +43,10 @@ app = typer.Typer(
     help="Paints pictures from words, on this machine: a service that speaks MiniMax's image API, and this command.",
 )
 
-FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+ANSWER_SECONDS = 5
+"""How long answers may take to reach their callers after `grace_seconds`."""
 
-GRACE_SECONDS = 3
-"""How long calls may go on after the signal to stop."""
+FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 @contextmanager
@@ -84,47 +89,41 @@ def serve(
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _ending(), sentences():
-        import uvicorn
-
         from limner import logs
         from limner.api.app import create_app
+        from limner.api.connections import server_config
         from limner.config import load
         from limner.models import entries
         from limner.service import build_service
+        from limner.tenants import keys_line
 
         settings = _with_models(load(config, host=host, port=port), model or ())
         registry = entries.load(settings)
         logs.configure(settings)
         with _listen(settings) as listener:
             service = build_service(settings)
-            typer.echo(_banner(settings, registry, listener.getsockname()[1]))
-            server = uvicorn.Config(
-                create_app(settings, service),
-                log_config=None,
-                log_level="warning",
-                access_log=False,  # the service logs each call itself, without the names of pictures
-                ssl_certfile=settings.tls_certificate,
-                ssl_keyfile=settings.tls_key,
-                timeout_graceful_shutdown=2 * GRACE_SECONDS,
-            )
-            _server(server, service).run(sockets=[listener])
+            with service.database.transaction(writing=False) as connection:
+                who = keys_line(settings, connection)
+            typer.echo(_banner(settings, registry, who, listener.getsockname()[1]))
+            grace = math.ceil(settings.grace_seconds) + ANSWER_SECONDS
+            options = server_config(create_app(settings, service), settings, timeout_graceful_shutdown=grace)
+            server = _server(options, service)
+            # uvicorn raises the signal again once it has stopped: then this ends nothing that still runs.
+            signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+            server.run(sockets=[listener])
 
 
 def _server(config: uvicorn.Config, service: Service) -> uvicorn.Server:
-    """A server that, when it is stopped, gives calls GRACE_SECONDS and then answers them with what is painted."""
+    """A server that stops the service first, so that every call is answered before its connection is closed."""
     import asyncio
 
     import uvicorn
 
     class Graceful(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            async def close() -> None:
-                await asyncio.sleep(GRACE_SECONDS)
-                await asyncio.to_thread(service.close)
-
-            closing = asyncio.create_task(close())
+            stopping = asyncio.create_task(service.stop())
             await super().shutdown(sockets)
-            closing.cancel()
+            await stopping
 
     return Graceful(config)
 
@@ -169,7 +168,7 @@ def _with_models(settings: Settings, pairs: Iterable[str]) -> Settings:
     return settings.model_copy(update={"models": settings.models | given})
 
 
-def _banner(settings: Settings, registry: Registry, port: int) -> str:
+def _banner(settings: Settings, registry: Registry, who: str, port: int) -> str:
     """Where the service is, who may use it, what it paints with, and which settings are not the defaults."""
     from limner import __version__
     from limner.config import changed
@@ -177,8 +176,6 @@ def _banner(settings: Settings, registry: Registry, port: int) -> str:
 
     scheme = "https" if settings.tls_key else "http"
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
-    keys = len(settings.keys())
-    who = f"{keys} bearer key{'s'[: keys > 1]}, one of which each call must carry" if keys else "no key needed"
     shown = {"host", "port", "data_dir", "api_keys", "api_keys_file", "models"}
     others = [f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown]
     painted = [
@@ -339,7 +336,7 @@ def _order(
     """An order from the options of `generate`. Raises InvalidRequest, typer.BadParameter."""
     from limner.api.contract import SIDE_MAX, SIDE_MIN, SIDE_STEP, size_of
     from limner.models.registry import LIVE, LIVE_STYLES
-    from limner.service import Order
+    from limner.order import Order
 
     if model not in registry.names:
         raise typer.BadParameter(f"The models are {', '.join(registry.names)}.", param_hint="--model")
@@ -420,8 +417,7 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
 
     from limner import imaging
     from limner.engine.core import Event, Loading, Started, Stepped
-    from limner.service import Service, load_backend
-    from limner.storage.blobs import Blobs
+    from limner.service import temporary_service
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -429,9 +425,7 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
         bar = progress.add_task("loading", total=None)
         if order.watermark:
             imaging.check_watermark(settings.watermark_text, settings.watermark_font)
-        service = Service(
-            settings, load_backend(settings, order.model), Blobs(settings.data_dir / "pictures", settings.link_seconds)
-        )
+        service = temporary_service(settings, order.model)
         progress.update(bar, description="reading")
 
         def watch(event: Event) -> None:
@@ -442,12 +436,14 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
             elif isinstance(event, Stepped):
                 progress.advance(bar)
 
+        await service.start()
         try:
-            return await service.generate(order, watch)
+            return await service.generate(order, watch=watch)
         finally:
-            service.close()
+            await service.stop()
 
 
-app.command()(evaluate)
-app.add_typer(models, name="models")
-app.add_typer(train, name="train")
+for command in (doctor, evaluate, gc, usage):
+    app.command()(command)
+for name, group in (("db", db), ("keys", keys), ("models", models), ("provenance", provenance), ("train", train)):
+    app.add_typer(group, name=name)

@@ -10,8 +10,9 @@ import asyncio
 import re
 from binascii import a2b_base64
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from limner.config import Settings
 from limner.decode import decode, kind_of
 from limner.engine.core import UInt8
 from limner.errors import InvalidRequest, Reason, ReferenceRefused
-from limner.fetch import fetch, too_large
+from limner.fetch import check_reference, fetch, too_large
 
 Fetch = Callable[[str, Settings], Awaitable[bytes]]
 
@@ -53,23 +54,46 @@ def _source(item: Any) -> str:
     return item
 
 
-async def read(source: str, settings: Settings, get: Fetch = fetch) -> UInt8:
+def is_url(source: str) -> bool:
+    """Whether a reference is fetched, and did not come with the request."""
+    scheme = _SCHEME.match(source.strip())
+    return scheme is not None and scheme[1].lower() in ("http", "https")
+
+
+async def read(source: str | bytes, settings: Settings, get: Fetch = fetch) -> UInt8:
     """The picture that `source` stands for: (H, W, 4) uint8, sRGB with straight alpha, upright by its EXIF.
 
-    `source` is an http or https URL, a data URL or bare base64, the longer side of the result at most LONG_SIDE. Of
-    an animation it is the first frame. `get` fetches a URL.
+    `source` is an http or https URL, a data URL, bare base64 or a file's bytes, the longer side of the result at most
+    LONG_SIDE. Of an animation it is the first frame. `get` fetches a URL.
 
     Raises ReferenceRefused with a sentence for the caller, counted in `refusals`.
     """
-    loop = asyncio.get_running_loop()
+    with _counted():
+        if isinstance(source, str):
+            source = await get(source.strip(), settings) if is_url(source) else await unpacked(source, settings)
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, decode, source, settings)
+
+
+def check_url(source: str) -> None:
+    """Look at the form of a reference's URL before it is fetched. Raises ReferenceRefused, counted in `refusals`."""
+    with _counted():
+        check_reference(source.strip())
+
+
+async def unpacked(source: str, settings: Settings) -> bytes:
+    """`unpack`, in a thread. Raises ReferenceRefused, counted in `refusals`."""
+    with _counted():
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, unpack, source, settings)
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
     try:
-        scheme = _SCHEME.match(source.strip())
-        if scheme is not None and scheme[1].lower() in ("http", "https"):
-            data = await get(source.strip(), settings)
-            return await loop.run_in_executor(_DECODING, decode, data, settings)
-        return await loop.run_in_executor(_DECODING, lambda: decode(unpack(source, settings), settings))
+        yield
     except ReferenceRefused as refusal:
-        refusals[refusal.reason] += 1
+        if not refusal.counted:
+            refusals[refusal.reason] += 1
+            refusal.counted = True
         raise
 
 

@@ -1,14 +1,15 @@
-"""A call's whole life: check, read the references, paint, finish the picture, store it."""
+"""A job's whole life: checked, recorded, painted (`runner`), waited for or followed, cancelled, deleted."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,335 +17,403 @@ import structlog
 from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
-from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, SamplerName, Started, UInt8
+from limner.course import Course, Picture, Preview, Workshop
+from limner.engine.core import SEEDS, Event, Failed, Started
 from limner.engine.pool import Pool
-from limner.errors import Busy, EngineFailed, InvalidRequest, LimnerError, ReferenceRefused, SettingsInvalid, TimedOut
+from limner.errors import (
+    Closing,
+    EngineFailed,
+    InvalidRequest,
+    JobCancelled,
+    NoSuchJob,
+    StorageFailed,
+    TimedOut,
+    of_code,
+    told,
+)
+from limner.intake import Idempotency, Intake, seeds_of
 from limner.models import entries
-from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, LiveStyle, Model
-from limner.storage.blobs import Blobs, new_name
+from limner.models.registry import PAINTER
+from limner.order import Order, requests_of
+from limner.provenance import Signer
+from limner.runner import Runner
+from limner.safety import Policy
+from limner.storage import jobs
+from limner.storage.blobs import Blobs
+from limner.storage.database import Database
+from limner.storage.jobs import Image, Job
+from limner.tenants import ANYONE, Caller, Tenants, refuse_open
+
+__all__ = ["Idempotency", "Image", "Job", "Order", "Outcome", "Picture", "Preview", "Service", "StoredPicture"]
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What one call asks for, already of the right shape (the api checked types and ranges)."""
-
-    prompt: str
-    width: int  # pixels, 512 to 2048, a multiple of 8
-    height: int
-    model: str = IMAGE  # a name of the registry
-    n: int = 1  # 1 to 9
-    seed: int | None = None  # int64 or uint64, taken modulo 2**64; None: every picture gets a random one
-    live_style: LiveStyle | None = None
-    live_style_weight: float = 0.8  # in (0, 1]
-    references: tuple[str, ...] = ()  # URLs, data URLs or bare base64
-    optimize_prompt: bool = False
-    watermark: bool = False
-    store: bool = False  # keep the picture, a JPEG, for link_seconds and name it
-    tenant: str = ""
-    # Limner's own, which MiniMax's route does not carry:
-    style: str | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    strength: float | None = None
-    sampler: SamplerName | None = None
-    negative_prompt: str | None = None
-    loras: tuple[tuple[str, float], ...] = ()  # names and weights, -4 to 4
-    scene: dict[str, Any] | None = None
-    format: imaging.Format = "jpeg"
-
-    def __post_init__(self) -> None:
-        if self.store and self.format != "jpeg":
-            raise ValueError("pictures are stored as JPEG; other formats are made of it when they are asked for")
+LOOK_SECONDS = 0.5
+"""How often a job that another process paints is looked at, for those who follow it here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A finished picture."""
-
-    data: bytes  # a file of the order's format
-    seed: int  # in [0, 2**64): with the same order and this seed, picture 0 is this picture
-    width: int
-    height: int
-    name: str | None = None  # in the blob store, when the order said `store`; unguessable, ends in .jpeg
+WAIT_SECONDS = 0.1
+"""How often it is looked at for a call that waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an order. `pictures` keep the order of their seeds; failed ones are left out and counted."""
 
+    job: str
     pictures: tuple[Picture, ...]
     failed: int
     notes: tuple[str, ...] = ()  # sentences about what had no effect, and why
     plan: dict[str, Any] | None = None  # the first picture's scene
+    replayed: bool = False  # this is the answer to an earlier call with the same Idempotency-Key
 
 
-class _Course:
-    """How far the pictures of one order have come, by their number."""
-
-    def __init__(self) -> None:
-        self.pictures: dict[int, Picture] = {}
-        self.failures: dict[int, LimnerError] = {}
-        self.plans: dict[int, dict[str, Any]] = {}
-        self.notes: dict[str, None] = {}  # a set that keeps its order
-
-    def outcome(self, n: int, seconds: float) -> Outcome:
-        """What is ready, or the first error where nothing is."""
-        if self.pictures:
-            first = min(self.pictures)
-            pictures = tuple(picture for _, picture in sorted(self.pictures.items()))
-            return Outcome(pictures, n - len(pictures), tuple(self.notes), self.plans.get(first))
-        if self.failures:
-            raise self.failures[min(self.failures)]
-        raise TimedOut(f"No picture was ready within {seconds:g} seconds. Try again, with fewer or smaller pictures.")
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    data: bytes
+    format: imaging.Format
+    etag: str  # quoted, as the ETag header carries it (RFC 9110, 8.8.3)
+    modified: datetime  # UTC
+    expires: float  # Unix seconds
 
 
 class Service:
-    """Fills orders. Belongs to one event loop; `close` it when done.
+    """Accepts orders as jobs and answers for them. Belongs to one event loop: `start` it there, and `stop` it.
 
     Attributes:
-        blobs: the stored pictures.
         models: that an order may name.
-        closed: whether `close` was called; no orders are taken then.
+        closed: whether it is stopping; no orders are taken then.
     """
 
-    def __init__(self, settings: Settings, backend: Backend, blobs: Blobs) -> None:
+    def __init__(self, settings: Settings, backend: Backend, database: Database, blobs: Blobs) -> None:
         self.settings = settings
         self.backend = backend
+        self.database = database
         self.blobs = blobs
         self.models = entries.load(settings)
-        self.closed = False
+        self.policy = Policy.load(settings)
+        self.tenants = Tenants(settings, database, self.models)
+        shop = Workshop(settings, backend, database, blobs, self.models, self.policy, Signer.load(settings))
+        self.runner = Runner(shop)
+        self.intake = Intake(shop, self.tenants, self.runner)
+        self._end: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.runner.closed
 
     @property
     def ready(self) -> bool:
         """Whether orders are taken and the models of the start have been loaded."""
         return not self.closed and self.backend.ready
 
-    async def generate(self, order: Order, watch: Callable[[Event], None] | None = None) -> Outcome:
-        """Paint the pictures of `order`: as many as are ready within request_seconds.
+    async def start(self) -> None:
+        """Begin to paint, with what an earlier process left. Raises StorageFailed."""
+        await self.runner.start()
+
+    async def stop(self) -> None:
+        """Take no more orders, give what runs `grace_seconds`, hand back the rest, close.
+
+        May be called again, also meanwhile: every call returns once all is closed.
+        """
+        if self._end is None:
+            self._end = asyncio.create_task(self._close())
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
+        await self.runner.stop()
+        await asyncio.to_thread(self.backend.close)
+        await self.tenants.close()
+        await asyncio.to_thread(self.database.close)
+
+    async def generate(
+        self,
+        order: Order,
+        caller: Caller = ANYONE,
+        *,
+        job_id: str | None = None,
+        idempotency: Idempotency | None = None,
+        watch: Callable[[Event], None] | None = None,
+    ) -> Outcome:
+        """Paint the pictures of `order` and wait for them: as many as are ready within request_seconds.
 
         Picture k has seed (seed + k) mod 2**64; the same order with the same seed has the same bytes (unless a chat
-        endpoint rewrites the prompt). `watch` is told every event of the backend. When the task that awaits this is
-        cancelled, what is not painted yet is cancelled too.
+        endpoint rewrites the prompt). `watch` is told every event of the backend. Who leaves early, or waited
+        long enough, cancels what is not painted yet, unless the call has an idempotency key: a retry with it waits on.
 
         Raises:
-            InvalidRequest, IllegalCharacters, ReferenceRefused: the order cannot be filled as it is.
-            Busy: the queue has no room for all n pictures.
+            InvalidRequest, IllegalCharacters, PromptRefused, KeyReused: the order cannot be filled as it is.
+            Busy, QuotaUsed, ModelNotAllowed: the caller may not ask for it, or not now.
+            StorageFailed: it could not be recorded.
             TimedOut: not one picture was ready in time.
             LimnerError: every picture failed; the first one's error.
         """
-        began = time.monotonic()
-        course = _Course()
-        result = "cancelled"
+        # On its own, so that a client that leaves leaves no job behind that nobody paints.
+        accepting = asyncio.create_task(self.intake.accept(order, caller, job_id, idempotency, waits=True, watch=watch))
         try:
+            job, fresh = await asyncio.shield(accepting)
             try:
                 async with asyncio.timeout(self.settings.request_seconds) as limit:
-                    await self._paint(order, course, watch)
+                    return replace(await self.wait(job.id), replayed=not fresh)
             except TimeoutError:
                 if not limit.expired():
                     raise
-            outcome = course.outcome(order.n, self.settings.request_seconds)
-            result = "painted"
-            return outcome
-        except LimnerError as error:
-            result = type(error).__name__
+        except asyncio.CancelledError:
+            if idempotency is None:
+                accepting.add_done_callback(self._abandon)
             raise
-        except Exception:
-            result = "crashed"
-            raise
-        finally:
-            log.info(
-                "order",
-                result=result,
-                model=order.model,
-                width=order.width,
-                height=order.height,
-                n=order.n,
-                painted=len(course.pictures),
-                references=len(order.references),
-                prompt_chars=len(order.prompt),
-                optimized=order.optimize_prompt,
-                stored=order.store,
-                notes=len(course.notes),  # their number alone: they quote the prompt
-                seconds=round(time.monotonic() - began, 3),
+        seconds = self.settings.request_seconds
+        if idempotency is not None:
+            raise TimedOut(
+                f"The pictures were not ready within {seconds:g} seconds. Job {job.id} goes on: send the same request "
+                "with the same Idempotency-Key again, or look at it with GET /v1/jobs."
             )
+        if (course := self.runner.courses.get(job.id)) is not None:
+            course.halt(
+                TimedOut(f"No picture was ready within {seconds:g} seconds. Try again, with fewer or smaller pictures.")
+            )
+        try:
+            async with asyncio.timeout(self.settings.storage_seconds):
+                return await self.wait(job.id)
+        except TimeoutError:  # its end cannot be written now
+            raise TimedOut(
+                f"The service's database is away. Job {job.id} goes on: look at it with GET /v1/jobs."
+            ) from None
 
-    async def plan(self, order: Order) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The scene of `order`'s first picture, and sentences about what had no effect; nothing is painted.
+    async def accept(
+        self,
+        order: Order,
+        caller: Caller = ANYONE,
+        *,
+        job_id: str | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> Job:
+        """Record `order` as a job, which is painted in its time whatever happens to this process.
+
+        With an idempotency key that came before, it is the first call's job. Raises as `generate` does before it waits.
+        """
+        accepting = asyncio.create_task(self.intake.accept(order, caller, job_id, idempotency, waits=False))
+        job, _ = await asyncio.shield(accepting)
+        return job
+
+    async def wait(self, job_id: str) -> Outcome:
+        """What comes of a job, once it has ended, whoever paints it.
+
+        Raises:
+            JobCancelled, NoSuchJob: it was cancelled, or deleted.
+            Closing: this process stops before that.
+            LimnerError: no picture could be painted; the first one's error.
+        """
+        course = self.runner.courses.get(job_id)
+        if course is not None:
+            await course.finished.wait()
+            if course.whole and (not course.lost or (self.closed and course.pictures)):
+                return _outcome(course)  # of a job that is handed back, what was ready
+        while True:
+            job = await self.database.run(partial(jobs.get, job_id=job_id), writing=False)
+            if job is None:
+                raise NoSuchJob("The job was deleted before it had ended.")
+            if job.ended:
+                return await self.blobs.run(self._stored_outcome, job)
+            if self.closed:
+                raise Closing(
+                    f"The service is shutting down. Job {job_id} goes on once it is back: look at it with GET /v1/jobs."
+                )
+            await asyncio.sleep(WAIT_SECONDS)
+
+    async def plan(self, order: Order, caller: Caller = ANYONE) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The scene of `order`'s first picture, and sentences about what had no effect; nothing is painted or recorded.
 
         Raises:
             As `generate`; InvalidRequest where the model plans no scenes.
         """
-        course = _Course()
         no_scene = f"Model {order.model} paints from the words and plans no scene."
         if self.models.lookup(order.model).weights != PAINTER:
             raise InvalidRequest(no_scene)  # before it is loaded in vain
+        order, notes = await self.intake.check(order, caller)
         try:
             async with asyncio.timeout(self.settings.request_seconds):
-                request, *_ = await self._requests(order, course)
+                subjects = [await references.read(source, self.settings) for source in order.references]
+                if order.optimize_prompt:
+                    order = replace(order, prompt=await prompts.optimize(order.prompt, self.settings))
+                told_notes = dict.fromkeys(notes)
+                request, *_ = requests_of(
+                    order,
+                    self.models,
+                    ids=[secrets.token_hex(16)],
+                    seeds=[seeds_of(order)[0]],
+                    subjects=tuple(subjects),
+                    tenant=caller.tenant,
+                    notes=told_notes,
+                )
                 async with aclosing(self.backend.submit([request])) as events:
                     async for event in events:
                         match event:
                             case Started(plan=None):
                                 raise InvalidRequest(no_scene)
-                            case Started(plan=dict(scene), notes=notes):
-                                return scene, (*course.notes, *notes)
+                            case Started(plan=dict(scene), notes=more):
+                                return scene, (*told_notes, *more)
                             case Failed(error=error):
-                                raise _told(error)
+                                raise told(error)
         except TimeoutError:
             raise TimedOut("The scene was not planned in time. Try again.") from None
         raise EngineFailed("The scene could not be planned. Try again.")
 
-    def close(self) -> None:
-        """Take no more orders and stop the backend and the sweeper; blocks until they have. May be called twice."""
-        self.closed = True
-        self.backend.close()
-        self.blobs.close()
+    # Jobs that are there
 
-    async def _paint(self, order: Order, course: _Course, watch: Callable[[Event], None] | None) -> None:
-        requests = await self._requests(order, course)
-        numbers = {request.id: number for number, request in enumerate(requests)}
-        async with aclosing(self.backend.submit(requests)) as events:
-            async for event in events:
-                number = numbers[event.id]
-                match event:
-                    case Started(notes=notes, plan=plan):
-                        course.notes |= dict.fromkeys(notes)
-                        if plan is not None:
-                            course.plans[number] = plan
-                    case Done(pixels=pixels):
-                        try:
-                            course.pictures[number] = await asyncio.to_thread(
-                                self._finish, pixels, requests[number].seed, order
-                            )
-                        except Exception as error:
-                            course.failures[number] = _told(error)
-                    case Failed(error=error):
-                        course.failures[number] = _told(error)
-                    case Cancelled():
-                        course.failures[number] = EngineFailed("The picture was cancelled before it was painted.")
-                if watch is not None:
-                    watch(event)
+    async def job(self, job_id: str, caller: Caller = ANYONE) -> Job:
+        """A job of this caller's as it is now. Raises NoSuchJob."""
+        job = await self.database.run(partial(jobs.get, job_id=job_id, tenant=caller.tenant), writing=False)
+        if job is None:
+            raise _no_such_job(job_id)
+        course = self.runner.courses.get(job_id)
+        return job if course is None or job.ended else course.snapshot(job)
 
-    async def _requests(self, order: Order, course: _Course) -> list[Request]:
-        """One engine request a picture, the prompt checked and the references read."""
-        prompt = prompts.check(order.prompt, self.settings)
-        if len(prompt) < len(order.prompt):
-            course.notes[f"The prompt was cut at {len(prompt)} characters."] = None
-        negative = None
-        if order.negative_prompt and order.negative_prompt.strip():
-            negative = prompts.check(order.negative_prompt, self.settings, "negative_prompt")
-            if len(negative) < len(order.negative_prompt):
-                course.notes[f"The negative prompt was cut at {len(negative)} characters."] = None
-        if not self.backend.room:
-            # Told before references are fetched and decoded for a call that would be turned away.
-            raise Busy("Every place in the queue is taken. Wait a little, then try again.")
-        model = self.models.lookup(order.model)
-        subjects, prompt = await self._prepared(order, prompt)
-        style, weight = order.style, 1.0
-        if order.live_style is not None:
-            if order.model in self.models.live:
-                style, weight = LIVE_STYLES[order.live_style], order.live_style_weight
-            else:
-                course.notes[f"A style_type is for {LIVE} alone and had no effect."] = None
-        loras = order.loras
-        if style is not None and model.weights != PAINTER:
-            prompt, loras, note = _styled(model, style, weight, prompt, loras)
-            style, weight = None, 1.0
-            course.notes |= dict.fromkeys(note)
-        seeds = (
-            [secrets.randbits(64) for _ in range(order.n)]
-            if order.seed is None
-            else [(order.seed + k) % SEEDS for k in range(order.n)]
+    async def list_jobs(
+        self,
+        caller: Caller = ANYONE,
+        *,
+        limit: int = 20,
+        before: tuple[float, str] | None = None,
+        states: Sequence[str] = (),
+        model: str | None = None,
+        created_from: float | None = None,
+        created_to: float | None = None,
+    ) -> list[Job]:
+        """This caller's jobs, the newest first; `before` is (created, id) of the last one of the page before."""
+        find = partial(
+            jobs.page,
+            tenant=caller.tenant,
+            limit=limit,
+            before=before,
+            states=states,
+            model=model,
+            created_from=created_from,
+            created_to=created_to,
         )
-        call = secrets.token_hex(8)
-        return [
-            Request(
-                id=f"{call}-{k}",
-                prompt=prompt,
-                seed=seed,
-                width=order.width,
-                height=order.height,
-                model=model.name,
-                tenant=order.tenant,
-                steps=order.steps,
-                guidance=order.guidance,
-                strength=order.strength,
-                sampler=order.sampler,
-                negative_prompt=negative,
-                style=style,
-                style_weight=weight,
-                loras=loras,
-                references=subjects,
-                scene=order.scene,
-            )
-            for k, seed in enumerate(seeds)
-        ]
+        return await self.database.run(find, writing=False)
 
-    async def _prepared(self, order: Order, prompt: str) -> tuple[tuple[UInt8, ...], str]:
-        """The references, read side by side, and the prompt, expanded meanwhile if the order says so."""
-        most = self.settings.reference_max_count
-        if len(order.references) > most:
-            raise ReferenceRefused(
-                f"Field subject_reference holds {len(order.references)} references; at most {most} can be used.",
-                "count",
-            )
-        expanding = None
+    async def queue_place(self, job: Job) -> int:
+        """Pictures of earlier jobs that are not painted yet."""
+        return await self.database.run(partial(jobs.ahead, job=job), writing=False)
+
+    async def cancel(self, job_id: str, caller: Caller = ANYONE) -> Job:
+        """Stop a job; what is painted of it stays. One that has ended stays as it is. Raises NoSuchJob."""
+        ask = partial(jobs.ask_cancel, job_id=job_id, tenant=caller.tenant, now=time.time())
+        job = await self.database.run(ask)
+        if job is None:
+            raise _no_such_job(job_id)
+        if (course := self.runner.courses.get(job_id)) is not None:
+            await self._halted(course)
+            return await self.job(job_id, caller)
+        return job
+
+    async def delete(self, job_id: str, caller: Caller = ANYONE) -> None:
+        """Remove a job, its pictures and its references, whatever its state. Raises NoSuchJob, StorageFailed."""
+        start = partial(jobs.start_deleting, job_id=job_id, tenant=caller.tenant, now=time.time())
+        blobs = await self.database.run(start)
+        if blobs is None:
+            raise _no_such_job(job_id)
+        if (course := self.runner.courses.get(job_id)) is not None:
+            await self._halted(course)
+        await self.blobs.run(self.blobs.delete, blobs)
+        await self.database.run(partial(jobs.forget, job_ids=[job_id]))
+
+    async def _halted(self, course: Course) -> None:
+        course.halt(JobCancelled())
         try:
-            async with asyncio.TaskGroup() as group:
-                reading = [group.create_task(references.read(source, self.settings)) for source in order.references]
-                if order.optimize_prompt:
-                    expanding = group.create_task(prompts.optimize(prompt, self.settings))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return tuple(task.result() for task in reading), prompt if expanding is None else expanding.result()
+            async with asyncio.timeout(self.settings.storage_seconds):
+                await course.finished.wait()
+        except TimeoutError:  # its row says that it is to end, and it will
+            raise StorageFailed(
+                "The job stops, but the service's database or store is away, so that this cannot be recorded yet. Look "
+                "again in a little while."
+            ) from None
 
-    def _finish(self, pixels: UInt8, seed: int, order: Order) -> Picture:
-        """Encode and store one picture; runs in a thread. Raises StorageFailed."""
-        data = imaging.encode(
-            pixels,
-            order.format,
-            quality=self.settings.jpeg_quality,
-            watermark=self.settings.watermark_text if order.watermark else None,
-            font=self.settings.watermark_font,
+    async def follow(self, job_id: str, caller: Caller = ANYONE) -> AsyncGenerator[Job | Preview, None]:
+        """The job now and after every change, to its end; between, where it asked for them, previews.
+
+        Who is slow misses what came between and sees the newest. Raises NoSuchJob where there is none, or no more.
+        """
+        seen: dict[int, Preview] = {}
+        version = 0
+        while True:
+            course = self.runner.courses.get(job_id)
+            if course is not None and course.job.tenant == caller.tenant:
+                while not course.finished.is_set():
+                    news = course.news
+                    yield course.snapshot()
+                    for number, preview in list(course.previews.items()):
+                        if seen.get(number) is not preview:
+                            seen[number] = preview
+                            yield preview
+                    await news.wait()
+            job = await self.job(job_id, caller)
+            if job.version != version:
+                version = job.version
+                yield job
+            if job.ended:
+                return
+            if self.closed:
+                raise Closing
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def picture(self, name: str) -> StoredPicture | None:
+        """The finished picture of this name, unless its job has expired or was deleted. Raises StorageFailed."""
+        found = await self.database.run(partial(jobs.by_blob, blob=name, now=time.time()), writing=False)
+        blob = await self.blobs.run(self.blobs.get, name) if found is not None else None
+        if found is None or blob is None:
+            return None
+        job, _ = found
+        kind = next(kind for kind in imaging.MEDIA_TYPES if name.endswith(f".{kind}"))
+        return StoredPicture(blob.data, kind, blob.etag, blob.modified, job.expires)
+
+    def link(self, name: str, base: str) -> str:
+        """Where a picture can be had: of this service at `base`, or signed by the store where `links` says so."""
+        signed_link = None
+        if self.settings.links == "store":
+            signed_link = self.blobs.link(name, self.settings.link_seconds)
+        return signed_link or f"{base}/files/{name}"
+
+    def _abandon(self, accepting: asyncio.Task[tuple[Job, bool]]) -> None:
+        """The caller who waited for a job has left."""
+        if accepting.cancelled() or accepting.exception() is not None:
+            return
+        job, fresh = accepting.result()
+        if fresh and (course := self.runner.courses.get(job.id)) is not None:
+            course.halt(JobCancelled("The caller left before the pictures were painted."))
+
+    def _stored_outcome(self, job: Job) -> Outcome:
+        """The outcome of a job that has ended, its pictures read from the store; runs in a thread."""
+        if job.state == "cancelled":
+            raise JobCancelled
+        pictures = []
+        for image in job.images:
+            blob = self.blobs.get(image.blob) if image.state == "done" else None
+            if blob is not None:
+                pictures.append(Picture(blob.data, image.seed % SEEDS, image.width, image.height, image.blob))
+        if not pictures:
+            raise of_code(job.code or 0, job.error or "The job's pictures are no longer there.")
+        return Outcome(
+            job.id,
+            tuple(pictures),
+            job.pictures - len(pictures),
+            job.notes,
+            None if job.plan is None else dict(job.plan),
         )
-        name = None
-        if order.store:
-            name = new_name()
-            self.blobs.put(name, data)
-        return Picture(data, seed, order.width, order.height, name)
 
 
-def _told(error: Exception) -> LimnerError:
-    """An error that a caller may see."""
-    if isinstance(error, LimnerError):
-        return error
-    log.error("a picture failed", exc_info=error)
-    return EngineFailed("The picture could not be painted. Try again; if it fails again, see the service's log.")
+def _outcome(course: Course) -> Outcome:
+    """What was painted here, or the first error where nothing was."""
+    if course.pictures and not isinstance(course.stop, JobCancelled):
+        pictures = tuple(picture for _, picture in sorted(course.pictures.items()))
+        failed = course.job.pictures - len(pictures)
+        return Outcome(course.job.id, pictures, failed, tuple(course.notes), course.plan)
+    raise course.failure or EngineFailed("Nothing was painted. Try again.")
 
 
-def _styled(
-    model: Model, name: str, weight: float, prompt: str, loras: tuple[tuple[str, float], ...]
-) -> tuple[str, tuple[tuple[str, float], ...], tuple[str, ...]]:
-    """The prompt and the LoRAs with a style of a model that is not the painter, and what of it had no effect.
-
-    Raises:
-        InvalidRequest: the model has no such style.
-    """
-    style = model.style(name)
-    if style is None:
-        known = ", ".join(model.style_names)
-        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {known}.")
-    if style.phrase:
-        prompt = f"{prompt}, {style.phrase}"
-    if style.lora is None:
-        note = f"The style {name} of model {model.name} is words behind the prompt: its weight had no effect."
-        return prompt, loras, (note,) if weight != 1 else ()
-    named = Path(style.lora.path).stem
-    if named not in dict(loras):  # what the order says of it itself wins
-        loras = (*loras, (named, style.lora.weight * weight))
-    return prompt, loras, ()
+def _no_such_job(job_id: str) -> NoSuchJob:
+    return NoSuchJob(f"There is no job {job_id[:40]!a} of yours; it may have expired or been deleted.")
 
 
 def load_pipelines(settings: Settings, only: str | None = None) -> Pool:
@@ -368,22 +437,26 @@ def load_backend(settings: Settings, only: str | None = None) -> Backend:
 
 
 def build_service(settings: Settings) -> Service:
-    """The whole service as `limner serve` runs it, sweeping expired pictures from disk until it is closed.
+    """The whole service as `limner serve` runs it.
 
     Raises:
-        SettingsInvalid: the watermark cannot be drawn, or data_dir cannot hold anything.
+        SettingsInvalid: a setting cannot be used: the watermark, the database, the store, the policy, a certificate.
         ModelUnusable: a model cannot be loaded.
+        StorageFailed: the database or the store cannot be reached.
     """
     imaging.check_watermark(settings.watermark_text, settings.watermark_font)
-    backend = load_backend(settings)
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # a listing would tell the pictures' names
-    except OSError as error:
-        backend.close()
-        raise SettingsInvalid(
-            f"data_dir {settings.data_dir} cannot be made: {error.strerror}. Name a folder that can be written."
-        ) from None
-    blobs = Blobs(settings.data_dir / "pictures", settings.link_seconds)
-    service = Service(settings, backend, blobs)
-    blobs.keep_swept(every=min(300.0, settings.link_seconds / 10))
+    with ExitStack() as built:
+        backend = load_backend(settings)
+        built.callback(backend.close)
+        database = Database.open(settings)
+        built.callback(database.close)
+        with database.transaction(writing=False) as connection:
+            refuse_open(settings, connection)
+        service = Service(settings, backend, database, Blobs.open(settings))
+        built.pop_all()
     return service
+
+
+def temporary_service(settings: Settings, model: str) -> Service:
+    """A service of one model that keeps nothing, for the command line."""
+    return Service(settings, load_backend(settings, model), Database.in_memory(), Blobs.in_memory())
