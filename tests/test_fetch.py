@@ -1,4 +1,4 @@
-"""The fetch of a reference against real servers that try to lead it astray."""
+"""The fetch of a reference and the delivery of a webhook, against real servers that try to lead them astray."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from hostile_server import HostileServer, client_tls, drips, pours, redirects, reply, sends, server_tls
+from hostile_server import Handler, HostileServer, client_tls, drips, pours, redirects, reply, sends, server_tls
 from limner.config import Settings
-from limner.errors import Reason, ReferenceRefused
-from limner.fetch import MAX_REDIRECTS, Resolver, fetch, permitted, system_addresses
+from limner.errors import Reason, ReferenceRefused, WebhookRefused
+from limner.fetch import MAX_REDIRECTS, Answer, Resolver, check_webhook, fetch, permitted, post, system_addresses
 
 OUTSIDE = "127.0.0.2"  # stands for the internet: the settings below allow it
 INSIDE = "127.0.0.1"  # stands for the network behind the service
@@ -479,3 +479,162 @@ def test_a_certificate_that_the_system_does_not_trust_is_refused(tmp_path: Path)
     with HostileServer(sends(reply(body=BODY)), tls=server_tls(tmp_path, [])) as server:
         assert reason(server.url(host="pictures.test", scheme="https"), resolve) == "unreachable"
         assert server.requests == []
+
+
+# Webhooks: the same guard, another errand
+
+HEADERS = {"Content-Type": "application/json", "webhook-id": "msg_1"}
+
+
+def deliver(url: str, body: bytes = b"{}", resolve: Resolver = system_addresses, **more: Any) -> int:
+    return post_to(url, body, resolve, **more).status
+
+
+def post_to(url: str, body: bytes = b"{}", resolve: Resolver = system_addresses, **more: Any) -> Answer:
+    options = {"seconds": 20.0, "allow": ("127.0.0.2/32",), **more}
+    return asyncio.run(post(url, body, HEADERS, resolve=resolve, **options))
+
+
+def undelivered(url: str, resolve: Resolver = system_addresses, **more: Any) -> WebhookRefused:
+    with pytest.raises(WebhookRefused) as caught:
+        deliver(url, resolve=resolve, **more)
+    message = caught.value.message
+    assert message.startswith("The webhook's")
+    assert message.endswith(".")
+    assert "127." not in message
+    return caught.value
+
+
+def takes(status: str = "200 OK", bodies: list[bytes] | None = None, **headers: str) -> Handler:
+    """Reads the whole body, into `bodies`, and answers with `status`; who closes before that breaks the connection."""
+
+    def handler(_server: HostileServer, connection: socket.socket, seen: bytes) -> None:
+        head, _, body = seen.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        while len(body) < length and (chunk := connection.recv(65536)):
+            body += chunk
+        if bodies is not None:
+            bodies.append(body)
+        connection.sendall(reply(status, b"thanks", **headers))
+
+    return handler
+
+
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted", "302 Found", "410 Gone", "500 Oops"])
+def test_a_post_returns_the_status_whatever_it_is(status: str) -> None:
+    bodies: list[bytes] = []
+    with HostileServer(takes(status, bodies)) as server:
+        assert deliver(server.url("/hook?a=1"), bytes(range(256)) * 4000) == int(status[:3])
+        head = server.requests[0].partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")
+    assert bodies == [bytes(range(256)) * 4000]
+    assert head[0] == "post /hook?a=1 http/1.1"
+    assert f"host: 127.0.0.2:{server.port}" in head
+    assert "webhook-id: msg_1" in head
+    assert not any(line.startswith(("cookie", "authorization", "referer", "proxy")) for line in head)
+
+
+def test_a_post_says_when_the_host_wants_the_next_one() -> None:
+    with HostileServer(takes("429 Later", **{"Retry-After": "120"})) as server:
+        assert post_to(server.url()) == Answer(429, "120")
+    with HostileServer(takes("503 Later")) as server:
+        assert post_to(server.url()) == Answer(503, None)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_a_post_follows_no_redirect(status: str) -> None:
+    with HostileServer(takes()) as last, HostileServer(takes(status, location=last.url())) as first:
+        assert deliver(first.url()) == int(status[:3])
+        assert last.connections == 0
+
+
+def test_a_post_needs_no_more_of_the_answer_than_its_head() -> None:
+    with HostileServer(pours(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n", b"x" * 65536)) as server:
+        assert deliver(server.url()) == 200
+        assert server.ended.wait(20)
+
+
+def test_a_post_hears_an_answer_that_comes_before_its_body_is_taken() -> None:
+    def refuses(_server: HostileServer, connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(reply("413 Too Large"))
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    with HostileServer(refuses) as server:
+        assert deliver(server.url(), bytes(10**6)) == 413
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+def test_no_spelling_of_an_inside_address_is_posted_to(host: str) -> None:
+    with HostileServer(takes(), host=INSIDE) as server:
+        assert undelivered(server.url(host=host)).reason in ("address", "unknown host", "url")
+        assert server.connections == 0
+
+
+def test_a_name_is_posted_to_at_the_address_that_was_checked() -> None:
+    resolve, asked = answers([OUTSIDE], [INSIDE])
+    with HostileServer(takes()) as server:
+        assert deliver(server.url(host="hooks.test"), resolve=resolve) == 200
+        assert f"host: hooks.test:{server.port}".encode() in server.requests[0].lower()
+        assert undelivered(server.url(host="hooks.test"), resolve).reason == "address"
+        assert server.connections == 1
+    assert asked == ["hooks.test", "hooks.test"]
+
+
+def test_the_networks_of_references_are_not_those_of_webhooks() -> None:
+    with HostileServer(takes()) as server:
+        error = undelivered(server.url(), allow=())
+        assert server.connections == 0
+    assert error.reason == "address"
+    assert "webhook_allow" in error.message
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://user:secret@hooks.test/", "credentials"),
+        ("ftp://hooks.test/", "scheme"),
+        ("file:///etc/passwd", "scheme"),
+        ("/hook", "scheme"),
+        ("http:///hook", "url"),
+        ("http://hooks.test:0/", "url"),
+        ("http://hooks.test/\r\nX: y", "url"),
+    ],
+)
+def test_a_webhooks_url_is_checked_by_its_form_alone_and_again_when_it_is_posted_to(url: str, expected: Reason) -> None:
+    resolve, asked = answers([OUTSIDE])
+    with pytest.raises(WebhookRefused) as caught:
+        check_webhook(url)
+    assert caught.value.reason == expected
+    assert undelivered(url, resolve).message == caught.value.message
+    assert asked == []
+
+
+def test_a_webhooks_url_of_good_form_passes_without_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    check_webhook("https://hooks.test/limner?tenant=1")
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+def test_a_slow_answer_to_a_post_dies_at_the_time_limit(start: bytes) -> None:
+    with HostileServer(drips(start)) as server:
+        error = undelivered(server.url(), seconds=0.3)
+    assert error.reason == "time"
+    assert "0.3 s" in error.message
+
+
+@pytest.mark.parametrize("data", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50000])
+def test_what_answers_a_post_with_no_http_is_unreachable(data: bytes) -> None:
+    with HostileServer(sends(data)) as server:
+        assert undelivered(server.url()).reason == "unreachable"
+
+
+def test_a_post_over_tls_checks_the_certificate_for_the_name(tmp_path: Path) -> None:
+    resolve, _ = answers([OUTSIDE])
+    with HostileServer(takes(), tls=server_tls(tmp_path, [])) as server:
+        assert deliver(server.url(host="pictures.test", scheme="https"), resolve=resolve, tls=client_tls()) == 200
+        for url, tls in (("other.test", client_tls()), ("pictures.test", None)):
+            error = undelivered(server.url(host=url, scheme="https"), resolve, tls=tls)
+            assert error.reason == "unreachable"
+            assert "certificate" in error.message
+        assert len(server.requests) == 1

@@ -8,6 +8,7 @@ so that a small file cannot ask for a large memory or a long time.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -239,15 +240,43 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """RGBA in sRGB; colours of a profile that is broken, or of another kind than the pixels, are taken as they are."""
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     colours = image.convert("RGB") if alpha is not None else image
-    if profile:
+    if profile and _of_use(profile):
         try:
             given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if "sRGB" not in ImageCms.getProfileDescription(given):
-                converted = ImageCms.profileToProfile(colours, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
-                colours = converted or colours
+            converted = ImageCms.profileToProfile(colours, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            colours = converted or colours
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
     colours = colours.convert("RGBA")
     if alpha is not None:
         colours.putalpha(alpha)
     return colours
+
+
+def _of_use(profile: bytes) -> bool:
+    """Whether an ICC profile (ICC.1:2022) is to be applied: not sRGB's own, and with tables as long as they say.
+
+    The library makes room for a table before it reads it, and for as many translations of a description as a tag says
+    it has: half a gigabyte for what a few bytes declare. So neither is left to it.
+    """
+    whole = memoryview(profile)
+    try:
+        (count,) = struct.unpack_from(">I", profile, 128)
+        for number in range(min(count, 256)):
+            name, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * number)
+            data = whole[offset : offset + size]
+            if name == b"desc" and b"sRGB" in bytes(data[:4096]).replace(b"\0", b""):
+                return False
+            kind, needed = bytes(data[:4]), 0
+            if kind in (b"mft1", b"mft2"):  # 10.10, 10.11
+                inputs, outputs, points = data[8:11]
+                needed = points**inputs * outputs * int(kind[3:])
+            elif kind in (b"mAB ", b"mBA "):  # 10.12, 10.13
+                inputs, outputs = data[8:10]
+                (start,) = struct.unpack_from(">I", data, 24)
+                needed = math.prod(data[start : start + inputs]) * outputs * data[start + 16] if start else 0
+            if needed > len(data) or kind == b"mpet":  # of elements, which no camera writes
+                return False
+    except (struct.error, ValueError, IndexError):
+        return False
+    return True

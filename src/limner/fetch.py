@@ -1,4 +1,6 @@
-"""A file from a stranger's URL, without letting the stranger reach into our network (SSRF).
+"""Requests to a stranger's URL, without letting the stranger reach into our network (SSRF).
+
+`fetch` gets a reference, `post` delivers a webhook; both go through one `_Guard`.
 
 The guard stands where the connection is made. Each hop's host is resolved once, every address that the name has is
 checked, and the connection goes to one of the checked addresses by number, so that a name which changes its mind
@@ -7,7 +9,7 @@ certificate. A name with one forbidden address among good ones is refused whole:
 
 Forbidden is all that IANA's special-purpose registries (RFC 6890 and its updates) do not call globally reachable.
 IPv4-mapped and NAT64 addresses count as the IPv4 address inside them; 6to4, Teredo and IPv4-compatible ones are
-refused whatever they hold. `Settings.reference_allow` names networks that are reached all the same.
+refused whatever they hold. `reference_allow` and `webhook_allow` name networks that are reached all the same.
 
 No sentence here names an address, and an unknown name reads the same as a forbidden one, so that replies do not map
 the network behind the service.
@@ -19,8 +21,10 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -28,7 +32,7 @@ import httpcore2
 import httpx2
 
 from limner.config import Settings
-from limner.errors import ReferenceRefused
+from limner.errors import InvalidRequest, Reason, ReferenceRefused, WebhookRefused
 
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str], Awaitable[Iterable[str]]]
@@ -67,11 +71,6 @@ _FORBIDDEN: tuple[Network, ...] = tuple(
         "3fff::/20",  # documentation, RFC 9637
     )
 )
-_NO_ADDRESS = (
-    "The reference's host has no address that references may be fetched from: "
-    "use a host on the public internet, or ask the operator to name its network in reference_allow."
-)
-
 _NETWORK = httpcore2.AnyIOBackend()
 # getaddrinfo cannot be cancelled: slow name servers may hold these threads, and no others, past the time limit.
 _RESOLVING = ThreadPoolExecutor(8, "limner-resolve")
@@ -100,16 +99,19 @@ async def fetch(
 
     Raises ReferenceRefused.
     """
-    allow = [ip_network(name) for name in settings.reference_allow]
+    guard = _Guard(
+        "reference", ReferenceRefused, "reference_allow", settings.reference_allow, settings.reference_seconds,
+        resolve, tls,
+    )  # fmt: skip
     try:
         async with asyncio.timeout(settings.reference_seconds):
-            target = _checked_url(url)
+            target = guard.url(url)
             for _ in range(MAX_REDIRECTS + 1):
-                addresses = await _checked_addresses(target.raw_host.decode("ascii"), allow, resolve)
-                answer = await _get(target, addresses, settings, tls or _system_trust())
+                async with guard.connection(target) as connection:
+                    answer = await _get(target, connection, settings.reference_max_bytes)
                 if isinstance(answer, bytes):
                     return answer
-                target = answer
+                target = guard.url(answer, target)
     except TimeoutError:
         raise ReferenceRefused(
             f"The reference did not arrive within {settings.reference_seconds:g} s: "
@@ -121,8 +123,66 @@ async def fetch(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `post` was answered."""
+
+    status: int
+    retry_after: str | None = None  # the header, as it came
+
+
+async def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    seconds: float,
+    allow: tuple[str, ...] = (),
+    resolve: Resolver = system_addresses,
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """Send `body` to an http or https URL, and return how it was answered within `seconds`.
+
+    A redirect is a status like any other and is not followed: a signature is meant for one host. The answer's body is
+    not read. `headers` are ASCII, Content-Type among them; those of the connection itself are set here. `allow` names
+    networks (CIDR) in private ranges that are reached all the same. `tls` replaces the system's trust store.
+
+    Raises WebhookRefused: its `reason` is `url`, `scheme` or `credentials` (the URL will never do), `address` or
+    `unknown host` (it leads nowhere that is allowed, now), `unreachable` or `time` (worth trying again).
+    """
+    guard = _Guard("webhook", WebhookRefused, "webhook_allow", allow, seconds, resolve, tls)
+    try:
+        async with asyncio.timeout(seconds):
+            target = guard.url(url)
+            ours = [("Host", target.netloc.decode("ascii")), ("User-Agent", "limner"), ("Connection", "close")]
+            sent = [*ours, ("Content-Length", str(len(body))), *headers.items()]
+            async with (
+                guard.connection(target) as connection,
+                connection.stream("POST", _target(target), headers=sent, content=body) as response,
+            ):
+                return Answer(response.status, httpx2.Headers(response.headers).get("retry-after"))
+    except TimeoutError:
+        raise WebhookRefused(
+            f"The webhook's host did not answer within {seconds:g} s: answer at once, and do the work afterwards.",
+            "time",
+        ) from None
+
+
+def check_reference(url: str) -> None:
+    """As `check_webhook`, of a reference's URL. Raises ReferenceRefused, of the same reasons."""
+    _Guard("reference", ReferenceRefused, "reference_allow", (), 1.0).url(url)
+
+
+def check_webhook(url: str) -> None:
+    """Look at the form of a webhook's URL alone, before anything is resolved or sent.
+
+    Raises WebhookRefused, of reason `url`, `scheme` or `credentials`.
+    """
+    _Guard("webhook", WebhookRefused, "webhook_allow", (), 1.0).url(url)
+
+
 def permitted(address: str, allow: Iterable[Network] = ()) -> bool:
-    """Whether a reference may be fetched from this numeric address."""
+    """Whether a stranger may send us to this numeric address."""
     parsed: IPv4Address | IPv6Address = ip_address(address)
     if isinstance(parsed, IPv6Address):
         if parsed.scope_id is not None:
@@ -138,71 +198,101 @@ def permitted(address: str, allow: Iterable[Network] = ()) -> bool:
     return not any(parsed in network for network in _FORBIDDEN)
 
 
-def _checked_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
-    """The URL of one hop, in a form that is safe to send; `base` is the one whose redirect it is."""
-    try:
-        url = httpx2.URL(text) if base is None else base.join(text)
-        port = url.port
-    except (httpx2.InvalidURL, ValueError):
-        raise ReferenceRefused("The reference's URL is malformed: check it in a browser.", "url") from None
-    if url.scheme not in ("http", "https"):
-        raise ReferenceRefused(
-            "The reference's URL leads to another scheme than http and https: only these are fetched.", "scheme"
-        )
-    if not _HOST.fullmatch(url.raw_host) or (port is not None and not 1 <= port <= 65535):
-        raise ReferenceRefused("The reference's URL has no host, or a port that is none: check it in a browser.", "url")
-    if url.userinfo:
-        raise ReferenceRefused(
-            "The reference's URL holds a user name or password: give one that needs none.", "credentials"
-        )
-    return url
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """The way out for one purpose: which URLs will do, which addresses, and the connection itself.
 
-
-async def _checked_addresses(host: str, allow: list[Network], resolve: Resolver) -> list[str]:
-    try:
-        addresses = list(await resolve(host))
-    except OSError:
-        raise ReferenceRefused(_NO_ADDRESS, "unknown host") from None
-    if not addresses:
-        raise ReferenceRefused(_NO_ADDRESS, "unknown host")
-    if not all(permitted(address, allow) for address in addresses):
-        raise ReferenceRefused(_NO_ADDRESS, "address")
-    return addresses[:MAX_ADDRESSES]
-
-
-async def _get(url: httpx2.URL, addresses: list[str], settings: Settings, tls: ssl.SSLContext) -> bytes | httpx2.URL:
-    """The body, or where it redirects to, from the first address that takes the connection.
-
-    One connection for one request, made here by number: no pool that could lend one whose certificate was checked
-    for another name, and no cookie jar, netrc, proxy or decoding.
+    `noun` and `setting` stand in the sentences of the errors, which `refused` makes.
     """
-    name = url.raw_host.decode("ascii")
-    seconds = settings.reference_seconds / len(addresses)
-    for address in addresses:
+
+    noun: str
+    refused: Callable[[str, Reason], InvalidRequest]
+    setting: str
+    allow: tuple[str, ...]
+    seconds: float
+    resolve: Resolver = system_addresses
+    tls: ssl.SSLContext | None = None
+
+    def url(self, text: str, base: httpx2.URL | None = None) -> httpx2.URL:
+        """The URL of one hop, in a form that is safe to send; `base` is the one whose redirect it is."""
         try:
-            plain = await _NETWORK.connect_tcp(address, url.port or (443 if url.scheme == "https" else 80), seconds)
-        except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-            continue
+            url = httpx2.URL(text) if base is None else base.join(text)
+            port = url.port
+        except (httpx2.InvalidURL, ValueError):
+            raise self.refused(f"The {self.noun}'s URL is malformed: check it in a browser.", "url") from None
+        if url.scheme not in ("http", "https"):
+            raise self.refused(
+                f"The {self.noun}'s URL leads to another scheme than http and https: only these are followed.", "scheme"
+            )
+        if not _HOST.fullmatch(url.raw_host) or (port is not None and not 1 <= port <= 65535):
+            raise self.refused(
+                f"The {self.noun}'s URL has no host, or a port that is none: check it in a browser.", "url"
+            )
+        if url.userinfo:
+            raise self.refused(
+                f"The {self.noun}'s URL holds a user name or password: give one that needs none.", "credentials"
+            )
+        return url
+
+    @asynccontextmanager
+    async def connection(self, url: httpx2.URL) -> AsyncIterator[httpcore2.AsyncHTTP11Connection]:
+        """A connection for one request, to the first checked address that takes one.
+
+        Made here by number: no pool that could lend one whose certificate was checked for another name, and no cookie
+        jar, netrc, proxy or decoding. What goes wrong on it while it is used is told as `refused`, too.
+        """
+        name = url.raw_host.decode("ascii")
+        addresses = await self._addresses(name)
+        for address in addresses:
+            try:
+                plain = await _NETWORK.connect_tcp(
+                    address, url.port or (443 if url.scheme == "https" else 80), self.seconds / len(addresses)
+                )
+                break
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        else:
+            raise self.refused(
+                f"The {self.noun}'s host takes no connection: check the URL, or try again later.", "unreachable"
+            )
         try:
-            stream = await plain.start_tls(tls, name.rstrip(".")) if url.scheme == "https" else plain
-            return await _ask(url, stream, settings.reference_max_bytes)
+            secure = url.scheme == "https"
+            stream = await plain.start_tls(self.tls or _system_trust(), name.rstrip(".")) if secure else plain
+            yield httpcore2.AsyncHTTP11Connection(origin=_target(url).origin, stream=stream)
         except httpcore2.ConnectError:
-            raise ReferenceRefused(
-                "The reference's host has no certificate that can be trusted: check the URL.", "unreachable"
+            raise self.refused(
+                f"The {self.noun}'s host has no certificate that can be trusted: check the URL.", "unreachable"
             ) from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
-            raise ReferenceRefused(
-                "The reference's host broke off before the whole file had come: try again later.", "unreachable"
+            raise self.refused(
+                f"The {self.noun}'s host broke off before all had come and gone: try again later.", "unreachable"
             ) from None
         finally:
             await plain.aclose()  # also where the handshake was cancelled, which leaves the socket open
-    raise ReferenceRefused(
-        "The reference's host takes no connection: check the URL, or try again later.", "unreachable"
-    )
+
+    async def _addresses(self, host: str) -> list[str]:
+        nowhere = (
+            f"The {self.noun}'s host has no address that may be reached from here: "
+            f"use a host on the public internet, or ask the operator to name its network in {self.setting}."
+        )
+        try:
+            addresses = list(await self.resolve(host))
+        except OSError:
+            raise self.refused(nowhere, "unknown host") from None
+        if not addresses:
+            raise self.refused(nowhere, "unknown host")
+        allow = [ip_network(name) for name in self.allow]
+        if not all(permitted(address, allow) for address in addresses):
+            raise self.refused(nowhere, "address")
+        return addresses[:MAX_ADDRESSES]
 
 
-async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int) -> bytes | httpx2.URL:
-    target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+def _target(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+async def _get(url: httpx2.URL, connection: httpcore2.AsyncHTTP11Connection, limit: int) -> bytes | str:
+    """The body, at most `limit` bytes; or, as a str, the location that it redirects to."""
     headers = [
         (b"Host", url.netloc),
         (b"User-Agent", b"limner"),
@@ -210,11 +300,10 @@ async def _ask(url: httpx2.URL, stream: httpcore2.AsyncNetworkStream, limit: int
         (b"Accept-Encoding", b"identity"),
         (b"Connection", b"close"),
     ]
-    connection = httpcore2.AsyncHTTP11Connection(origin=target.origin, stream=stream)
-    async with connection.stream("GET", target, headers=headers) as response:
+    async with connection.stream("GET", _target(url), headers=headers) as response:
         told = httpx2.Headers(response.headers)
         if response.status in _REDIRECTS and "location" in told:
-            return _checked_url(told["location"], url)
+            return told["location"]
         if response.status != 200:
             raise ReferenceRefused(
                 f"The reference's host answered with status {response.status}, not the picture.", "status"
