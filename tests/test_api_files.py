@@ -8,13 +8,15 @@ import re
 import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
-from conftest import Server
+from conftest import Server, wait_for
+from limner import imaging
 from limner.api.files import preferred
-from limner.storage.blobs import new_name
 
 Serve = Callable[..., Server]
 
@@ -84,6 +86,13 @@ def test_accept_is_read_as_http_defines_it(accept: str, kind: str) -> None:
     assert preferred(accept) == kind
 
 
+@pytest.mark.parametrize("stored", get_args(imaging.Format))
+def test_a_picture_stays_in_its_own_format_where_others_are_no_better(stored: imaging.Format) -> None:
+    for accept in ("", "*/*", "image/*", "text/html", "image/png, image/webp, image/jpeg"):
+        assert preferred(accept, stored) == stored
+    assert preferred("image/webp", stored) == "webp"
+
+
 def test_a_file_that_is_known_already_is_not_sent_again(server: Server) -> None:
     url = link(server)
     tags = {
@@ -115,8 +124,8 @@ def test_row_9_a_link_needs_no_key_and_heeds_none(serve: Serve) -> None:
         assert server.client.get(url, headers=headers).status_code == 200
 
 
-def test_a_link_is_gone_when_its_time_is_over_and_the_sweep_takes_it_from_disk(serve: Serve) -> None:
-    server = serve(link_seconds=0.05)
+def test_a_link_is_gone_when_its_time_is_over_and_the_sweep_takes_it_from_disk(serve: Serve, tmp_path: Path) -> None:
+    server = serve(link_seconds=0.5)
     url = link(server)
     pause = threading.Event()
     while server.client.get(url).status_code == 200:
@@ -124,12 +133,11 @@ def test_a_link_is_gone_when_its_time_is_over_and_the_sweep_takes_it_from_disk(s
     reply = server.client.get(url)
     assert reply.status_code == 404
     assert reply.json()["base_resp"]["status_code"] == 2013
-    assert server.service.blobs.sweep() == 1
-    assert list(server.service.blobs.folder.iterdir()) == []
+    wait_for(lambda: not [path for path in (tmp_path / "pictures").rglob("*") if path.is_file()])
 
 
 @pytest.mark.parametrize(
-    "name", [new_name(), "x.jpeg", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a%00b.jpeg", "%ff%fe", "x" * 5000]
+    "name", ["A" * 32 + ".jpeg", "x.jpeg", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a%00b.jpeg", "%ff%fe", "x" * 5000]
 )
 def test_a_name_that_is_no_picture_is_a_404(server: Server, name: str) -> None:
     assert server.client.get(f"/files/{name}").status_code == 404

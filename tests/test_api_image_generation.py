@@ -274,8 +274,8 @@ def test_a_body_may_be_as_large_as_the_limit(serve: Serve) -> None:
 
 def raw_request(server: Server, body: bytes, length: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-    head = f"POST {API} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    head = f"POST {API} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + body)
     return connection
 
 

@@ -22,6 +22,7 @@ from limner.engine.engine import Engine
 from limner.pipelines.painter import PainterPipeline
 from limner.service import Order, Service
 from limner.storage.blobs import Blobs
+from limner.storage.database import Database
 
 SMALL = {"width": 512, "height": 512}
 
@@ -59,10 +60,14 @@ def test_a_picture_is_of_the_format_that_was_asked_for(server: Server, kind: str
         assert (image.format, image.size) == (kind.upper(), (512, 512))
 
 
-def test_a_link_leads_to_the_picture(server: Server) -> None:
-    (picture,) = pictures(server, **SMALL, seed=3, response_format="url").json()["pictures"]
-    (inline,) = pictures(server, **SMALL, seed=3).json()["pictures"]
-    assert httpx2.get(picture["url"], trust_env=False).content == base64.b64decode(inline["base64"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_a_link_leads_to_the_picture_in_the_format_that_was_asked_for(server: Server, kind: str) -> None:
+    (picture,) = pictures(server, **SMALL, seed=3, response_format="url", format=kind).json()["pictures"]
+    (inline,) = pictures(server, **SMALL, seed=3, format=kind).json()["pictures"]
+    reply = httpx2.get(picture["url"], trust_env=False)
+    assert picture["url"].endswith(f".{kind}")
+    assert reply.headers["content-type"] == f"image/{kind}"
+    assert reply.content == base64.b64decode(inline["base64"])
 
 
 def test_steps_change_the_picture(server: Server) -> None:
@@ -84,7 +89,6 @@ def test_steps_change_the_picture(server: Server) -> None:
         ({"guidance": 0.5}, "Field guidance must be greater than or equal to 1; got 0.5."),
         ({"width": 512}, "Fields width and height must be set together; got width without height."),
         ({"aspect_ratio": "1:1", **SMALL}, "Give aspect_ratio, or width and height, not both."),
-        ({"format": "png", "response_format": "url"}, "Links are to JPEGs: for another format set response_format to "),
         ({"model": "image-02"}, "Field model must be one of image-01, image-01-live; got "),
     ],
 )
@@ -120,17 +124,19 @@ def test_what_cannot_be_planned_says_why(server: Server) -> None:
 def test_a_planned_scene_paints_the_picture_that_its_prompt_paints(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     painter = PainterPipeline.load()
-    service = Service(settings, LocalBackend(Engine({"image-01": painter}, 9)), Blobs(tmp_path / "pictures", 60))
+    backend = LocalBackend(Engine({"image-01": painter}, 9))
+    service = Service(settings, backend, Database.in_memory(), Blobs.in_memory())
     order = Order("two red balloons above a frobnicator", 512, 512, seed=5)
 
     async def both() -> tuple[Any, Any, tuple[str, ...]]:
-        scene, notes = await service.plan(order)
-        planned = await service.generate(replace(order, scene=scene))
-        return planned.pictures[0].data, (await service.generate(order)).pictures[0].data, notes
+        await service.start()
+        try:
+            scene, notes = await service.plan(order)
+            planned = await service.generate(replace(order, scene=scene))
+            return planned.pictures[0].data, (await service.generate(order)).pictures[0].data, notes
+        finally:
+            await service.stop()
 
-    try:
-        planned, painted, notes = asyncio.run(both())
-    finally:
-        service.close()
+    planned, painted, notes = asyncio.run(both())
     assert planned == painted
     assert any("frobnicator" in note for note in notes)

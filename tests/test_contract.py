@@ -39,7 +39,8 @@ def test_the_least_call_has_the_documented_defaults() -> None:
     assert (order.model, order.width, order.height, order.n, order.seed) == ("image-01", 1024, 1024, 1, None)
     assert (order.optimize_prompt, order.watermark, order.references, order.live_style) == (False, False, (), None)
     assert call().response_format == "url"
-    assert order.store
+    assert order.link
+    assert not call(response_format="base64").order.link
 
 
 @pytest.mark.parametrize("field", [name for name in contract.ImageRequest.model_fields if name != "prompt"])
@@ -241,6 +242,16 @@ def test_an_unknown_field_is_ignored_and_named_for_the_log(extra: str) -> None:
     assert told.ignored == (extra,)
 
 
+def test_only_a_job_has_a_webhook() -> None:
+    document = {"model": "image-01", "prompt": "a red fox", "webhook_url": "https://a.example/"}
+    assert call(**document).order.webhook is None
+    assert call(**document).ignored == ("webhook_url",)
+    job = read_call(document, DEFAULTS, entries.load(DEFAULTS), contract.JobRequest)
+    assert (job.order.webhook, job.ignored) == ("https://a.example/", ())
+    with pytest.raises(InvalidRequest, match="Field webhook_url must be a valid string; got 7"):
+        read_call(document | {"webhook_url": 7}, DEFAULTS, entries.load(DEFAULTS), contract.JobRequest)
+
+
 @pytest.mark.parametrize("document", [None, True, 1, "text", [], [{"model": "image-01"}]])
 def test_a_body_that_is_no_object_is_refused(document: Any) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
@@ -263,7 +274,7 @@ PICTURES = (Picture(b"one", 7, 512, 512, "a.jpeg"), Picture(b"two", 2**64 - 1, 5
 
 
 def reply(settings: Settings = DEFAULTS, failed: int = 1, **fields: Any) -> dict[str, Any]:
-    return contract.success("0" * 32, call(**fields), Outcome(PICTURES, failed), ["x", "y"], settings)
+    return contract.success(call(settings, **fields), Outcome("0" * 32, PICTURES, failed), ["x", "y"], settings)
 
 
 def test_row_1_counts_are_strings_unless_the_operator_wants_integers() -> None:

@@ -7,24 +7,25 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 import limner
-from limner.api import contract, files, health, minimax, models, pictures
-from limner.api.auth import Keys
+from limner import tracing
+from limner.api import browsers, contract, files, health, jobs, minimax, models, pictures, usage
+from limner.api.body import held
+from limner.api.metrics import Metrics
 from limner.config import Settings
-from limner.errors import Busy, Code, LimnerError, ModelUnusable
+from limner.errors import Code, KeyReused, LimnerError, NoSuchJob, shown
 from limner.models import entries
 from limner.service import Service, build_service
 
@@ -40,28 +41,33 @@ TRACE_HEADERS: Final = (
 )
 """Headers that all carry the reply's `id`: clients differ in the one that they read."""
 
+EXPOSED: Final = ("Limner-Seeds", "Retry-After", "Location", "Preference-Applied", "Idempotent-Replayed")
+"""Further headers that pages of other sites may read."""
+
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.UNKNOWN: 500,
     Code.TIMEOUT: 504,
     Code.RATE_LIMITED: 429,
     Code.NOT_AUTHENTICATED: 401,
+    Code.QUOTA_USED: 402,
     Code.INTERNAL: 500,
     Code.PROMPT_REFUSED: 400,
     Code.PICTURE_REFUSED: 400,
     Code.ILLEGAL_CHARACTERS: 400,
     Code.INVALID_PARAMETERS: 400,
     Code.INVALID_KEY: 401,
+    Code.MODEL_NOT_ALLOWED: 403,
 }
 """Status of each error where `http_status` is `real` and the error names none of its own."""
 
+OWN_STATUS: Final[dict[type[LimnerError], int]] = {KeyReused: 409, NoSuchJob: 404}
+"""Status of errors that have another than their code's."""
+
+RETRY_SECONDS: Final = 5
+"""What Retry-After says of an error that is worth another try and names no time of its own."""
+
 CLIENT_LEFT: Final = 499
 """Status of a reply that nobody hears; for the log."""
-
-UNUSABLE: Final = (
-    "This model cannot be loaded; the service's log says why. Choose another model, or have its operator mend it: "
-    "`limner models check` says what is wrong."
-)
-"""What callers are told of weights that are damaged: what is wrong with them names the operator's files."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
@@ -70,18 +76,20 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     Nothing is loaded before the start, so that importing and calling this is quick.
 
     Raises:
-        SettingsInvalid: the models file is wrong.
+        SettingsInvalid: the models file is wrong, or spans are to be sent and cannot be.
     """
-    metrics = health.Metrics()
+    metrics = Metrics()
+    tracing.start(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = service or await asyncio.to_thread(build_service, settings)
-        metrics.watch(app.state.service)
         try:
+            await app.state.service.start()
             yield
         finally:
-            await asyncio.to_thread(app.state.service.close)
+            await app.state.service.stop()
+            await asyncio.to_thread(tracing.stop)
 
     app = FastAPI(
         title="Limner",
@@ -94,18 +102,17 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
-    app.state.keys = Keys.load(settings)
     app.state.metrics = metrics
     registry = entries.load(settings)
-    for routes in (minimax.routes, pictures.routes, models.routes):
+    for routes in (minimax.routes, pictures.routes, jobs.routes, models.routes, usage.routes):
         app.include_router(routes(settings, registry))
     app.include_router(files.routes(settings))
     app.include_router(health.router)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        page = Path(__file__).with_name("docs.html")
-        return HTMLResponse(await asyncio.to_thread(page.read_text, "utf-8"))
+        page, headers = await asyncio.to_thread(browsers.docs_page)
+        return HTMLResponse(page, headers=headers)
 
     for kind in (LimnerError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, answer_error)
@@ -133,13 +140,13 @@ async def answer_error(request: Request, error: Exception) -> Response:
             headers |= error.headers or {}
         case LimnerError():
             code = error.code
-            # What is wrong with weights names files, which are the operator's affair; the log has it.
-            message = UNUSABLE if isinstance(error, ModelUnusable) else error.message
-            status = getattr(error, "status", HTTP_STATUS[code])
+            message = shown(error)
+            status = getattr(error, "status", OWN_STATUS.get(type(error), HTTP_STATUS[code]))
             if settings.http_status == "ok" and not isinstance(error, models.NotThere) and not own:
                 status = 200
-            if isinstance(error, Busy):
-                headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+            after = getattr(error, "retry_after", RETRY_SECONDS if error.retryable else None)
+            if after is not None:
+                headers["Retry-After"] = str(max(1, math.ceil(after)))
             if code in (Code.NOT_AUTHENTICATED, Code.INVALID_KEY) and status == 401:
                 headers["WWW-Authenticate"] = "Bearer"
         case _:
@@ -152,7 +159,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
 class Front:
     """Wraps every reply: trace id, CORS, an answer to exceptions that nobody caught, the log line, the counters."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: health.Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self.app = app
         self.settings = settings
         self.metrics = metrics
@@ -173,11 +180,15 @@ class Front:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name in TRACE_HEADERS:
-                    headers[name] = trace
+                    headers[name] = state["trace"]  # a route may have answered with an earlier call's job
                 headers.update(self.cors)
+                browsers.dress(headers)
             await send(message)
 
-        with bound_contextvars(id=trace):
+        with (
+            bound_contextvars(id=trace),
+            tracing.serving(scope["method"], trace, Headers(scope=scope).get("traceparent")) as span,
+        ):
             try:
                 if scope["method"] == "OPTIONS" and self.cors:
                     done = contract.failure(trace, Code.OK, "success", self.settings)
@@ -191,13 +202,17 @@ class Front:
                 response = await answer_error(Request(scope), error)
                 await response(scope, receive, send_dressed)
             finally:
-                self._count(scope, state, status, time.perf_counter() - began)
+                held.give_back(scope)
+                self._count(scope, state, status, time.perf_counter() - began, span)
 
-    def _count(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, state: dict[str, Any], status: int, seconds: float, span: tracing.Span) -> None:
         route = getattr(scope.get("endpoint"), "__name__", "none")
         code = "left" if status in (0, CLIENT_LEFT) else str(state.get("code", 0 if status < 400 else status))
         self.metrics.requests.labels(route, code).inc()
         self.metrics.seconds.labels(route).observe(seconds)
+        span.update_name(f"{span.name} {route}")
+        for name, value in {"http.response.status_code": status, "limner.route": route, "limner.code": code}.items():
+            span.set_attribute(name, value)
         log.info("request", route=route, status=status, code=code, seconds=round(seconds, 3))
 
 
@@ -208,8 +223,9 @@ def _cors(origin: str | None) -> dict[str, str]:
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": "GET, POST, OPTIONS, PUT, DELETE",
         "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, Accept-Language, Cache-Control, Origin, "
-        "User-Agent, X-Requested-With, Trace-Id, X-Trace-ID, request-id, X-Group-Id, group_id, MM-API-Source",
-        "Access-Control-Expose-Headers": ", ".join((*TRACE_HEADERS, "Limner-Seeds", "Retry-After")),
+        "User-Agent, X-Requested-With, Trace-Id, X-Trace-ID, request-id, X-Group-Id, group_id, MM-API-Source, "
+        "Idempotency-Key, Prefer, Last-Event-ID",
+        "Access-Control-Expose-Headers": ", ".join((*TRACE_HEADERS, *EXPOSED)),
         "Access-Control-Max-Age": "86400",
     }
 

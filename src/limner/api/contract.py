@@ -19,6 +19,7 @@ from limner import references
 from limner.config import Settings
 from limner.errors import Code, InvalidRequest
 from limner.models.registry import IMAGE, LIVE, LiveStyle, Registry
+from limner.order import MOST_PICTURES
 from limner.service import Order, Outcome
 
 ResponseFormat = Literal["url", "base64"]
@@ -63,7 +64,7 @@ Side = Annotated[int, Field(ge=SIDE_MIN, le=SIDE_MAX, multiple_of=SIDE_STEP), Be
 Seed = Annotated[
     int, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra={"format": "int64"}), BeforeValidator(_integer)
 ]
-Count = Annotated[int, Field(ge=1, le=9), BeforeValidator(_integer)]
+Count = Annotated[int, Field(ge=1, le=MOST_PICTURES), BeforeValidator(_integer)]
 Weight = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
 
 
@@ -98,6 +99,13 @@ class ImageRequest(BaseModel):
     prompt_optimizer: Boolean = Field(False, description="Expand the prompt before painting.")
     aigc_watermark: Boolean = Field(False, description="Draw a visible mark that says the picture is generated.")
     subject_reference: Any = Field(None, description="Pictures of the character to paint.")
+
+
+class JobRequest(ImageRequest):
+    """Body of `POST /v1/jobs`: that of `POST /v1/image_generation`, and how the job is followed."""
+
+    webhook_url: str | None = Field(None, description="http or https URL that is told when the job has ended.")
+    previews: Boolean = Field(False, description="Show in the job's events how its pictures come along.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +147,13 @@ def _side(ratio: float) -> int:
     return SIDE_STEP * round(math.sqrt(2**20 * ratio) / SIDE_STEP)
 
 
-def read_call(document: object, settings: Settings, models: Registry, tenant: str = "") -> Call:
+def read_call(document: object, settings: Settings, models: Registry, kind: type[ImageRequest] = ImageRequest) -> Call:
     """Check a JSON document against the contract. The prompt's length and letters are the service's to check.
 
     Args:
         document: what the body held, as `json.loads` gives it.
         models: that a call may name.
-        tenant: on whose behalf the pictures are painted.
+        kind: the fields that there are.
 
     Raises:
         InvalidRequest: a sentence for every field that is wrong: its name, what is allowed and what came.
@@ -156,17 +164,18 @@ def read_call(document: object, settings: Settings, models: Registry, tenant: st
         raise InvalidRequest(f"Field model is required: {' or '.join(models.names)}.")
     model = model_of(document["model"], models)
     live = model in models.live
-    idle = set(document) - set(ImageRequest.model_fields)
+    idle = set(document) - set(kind.model_fields)
     if live or document.get("aspect_ratio") is not None:
         idle |= {"width", "height"} & document.keys()
     if not live:
         idle |= {"style"} & document.keys()
     fields = {key: _without_nulls(value) for key, value in document.items() if value is not None and key not in idle}
     try:
-        request = ImageRequest.model_validate({**fields, "model": model})
+        request = kind.model_validate({**fields, "model": model})
     except ValidationError as error:
         raise InvalidRequest(sentences(error)) from None
     width, height = _size(request, live, settings)
+    job = request if isinstance(request, JobRequest) else None
     order = Order(
         prompt=request.prompt,
         width=width,
@@ -179,8 +188,9 @@ def read_call(document: object, settings: Settings, models: Registry, tenant: st
         references=references.sources(request.subject_reference),
         optimize_prompt=request.prompt_optimizer,
         watermark=request.aigc_watermark,
-        store=request.response_format == "url",
-        tenant=tenant,
+        link=request.response_format == "url" or job is not None,
+        webhook=None if job is None else job.webhook_url,
+        previews=job is not None and job.previews,
     )
     return Call(order, request.response_format, tuple(sorted(idle)))
 
@@ -246,13 +256,13 @@ def _shown(value: object) -> str:
             return "an object"
 
 
-def success(trace: str, call: Call, outcome: Outcome, images: list[str], settings: Settings) -> dict[str, Any]:
+def success(call: Call, outcome: Outcome, images: list[str], settings: Settings) -> dict[str, Any]:
     """The reply to a call that painted something: `images` are links or base64, as the call asked."""
     counts = _counts(len(outcome.pictures), outcome.failed, settings)
     data: dict[str, Any] = {"image_urls" if call.response_format == "url" else "image_base64": images}
     if settings.counts_in_data:
-        data |= {"task_id": trace, **counts}
-    return _envelope(trace, data, counts, Code.OK, "success")
+        data |= {"task_id": outcome.job, **counts}
+    return _envelope(outcome.job, data, counts, Code.OK, "success")
 
 
 def failure(trace: str, code: int, message: str, settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures behind the links: public by unguessable name, as JPEG or, by `Accept`, as PNG or WebP."""
+"""The pictures behind the links: public by unguessable name, in the format they have or, by `Accept`, in another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from limner import imaging
 from limner.api import schema
 from limner.api.models import NotThere
 from limner.config import Settings
+from limner.service import Service
+from limner.storage.blobs import NAME
 
 
-def preferred(accept: str) -> imaging.Format:
-    """The format that an `Accept` header asks for (RFC 9110, 12.5.1); JPEG wins a tie, and where none is acceptable."""
+def preferred(accept: str, stored: imaging.Format = "jpeg") -> imaging.Format:
+    """The format that an `Accept` header asks for (RFC 9110, 12.5.1).
+
+    The one that the picture is stored in wins a tie, and where none is acceptable.
+    """
     weights: dict[str, float] = {}
     for entry in accept.lower().split(","):
         media, *parameters = (part.strip() for part in entry.split(";"))
@@ -30,7 +35,7 @@ def preferred(accept: str) -> imaging.Format:
     def weight_of(media: str) -> float:
         return next((weights[name] for name in (media, "image/*", "*/*") if name in weights), 0.0)
 
-    best: imaging.Format = "jpeg"
+    best = stored
     for candidate, media in imaging.MEDIA_TYPES.items():
         if weight_of(media) > weight_of(imaging.MEDIA_TYPES[best]):
             best = candidate
@@ -49,24 +54,24 @@ def routes(settings: Settings) -> APIRouter:
     @router.api_route("/files/{name}", methods=["GET"], response_class=Response, responses=responses)
     @router.api_route("/files/{name}", methods=["HEAD"], include_in_schema=False)
     async def file(name: str, request: Request) -> Response:
-        blob = await asyncio.to_thread(request.app.state.service.blobs.get, name)
-        if blob is None:
+        service: Service = request.app.state.service
+        picture = await service.picture(name) if NAME.fullmatch(name) else None
+        if picture is None:
             raise NotThere("There is no such picture; links end some time after their picture was painted.")
-        kind = preferred(request.headers.get("accept", "*/*"))
-        etag = blob.etag if kind == "jpeg" else f'{blob.etag[:-1]}-{kind}"'
-        left = max(0, int(blob.modified.timestamp() + settings.link_seconds - time.time()))
+        kind = preferred(request.headers.get("accept", "*/*"), picture.format)
+        etag = picture.etag if kind == picture.format else f'{picture.etag[:-1]}-{kind}"'
         headers = {
             "ETag": etag,
-            "Last-Modified": format_datetime(blob.modified, usegmt=True),
-            "Cache-Control": f"private, max-age={left}, immutable",
+            "Last-Modified": format_datetime(picture.modified, usegmt=True),
+            "Cache-Control": f"private, max-age={max(0, int(picture.expires - time.time()))}, immutable",
             "Vary": "Accept",
             "X-Content-Type-Options": "nosniff",
-            "Content-Disposition": f'inline; filename="{name.removesuffix(".jpeg")}.{kind}"',
+            "Content-Disposition": f'inline; filename="{name.rpartition(".")[0]}.{kind}"',
         }
         if _names(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
-        data = blob.data
-        if kind != "jpeg":
+        data = picture.data
+        if kind != picture.format:
             data = await asyncio.to_thread(imaging.transcode, data, kind, quality=settings.jpeg_quality)
         return Response(data, media_type=imaging.MEDIA_TYPES[kind], headers=headers)
 

@@ -13,13 +13,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from limner.api import contract, schema
-from limner.api.auth import GUARD, Tenant
+from limner.api import contract, idempotency, schema
+from limner.api.auth import GUARD, Caller
 from limner.api.body import read_document
-from limner.api.health import Metrics
 from limner.config import Settings
-from limner.engine.core import SEEDS
 from limner.models.registry import Registry
+from limner.order import signed
 from limner.service import Service
 
 log = structlog.get_logger(__name__)
@@ -37,40 +36,47 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
             "description": "Seed of each returned picture, signed 64-bit, separated by commas: sent back as `seed` "
             "with n 1, it gives that picture again.",
             "schema": {"type": "string"},
-        }
+        },
+        idempotency.REPLAYED: schema.REPLAYED,
     }
     statuses = schema.STATUSES if settings.http_status == "real" else ()
-    body_schema = {"required": True, "content": {"application/json": {"schema": schema.request(settings, models)}}}
 
     @router.post(
         PATHS[0],
         summary="Paint pictures from a prompt and, if given, from pictures of a character",
         responses={200: painted, **schema.error_responses(settings, *statuses)},
-        openapi_extra={"requestBody": body_schema},
+        openapi_extra={**schema.body(schema.request(settings, models)), "parameters": [idempotency.PARAMETER]},
     )
-    async def image_generation(request: Request, tenant: Tenant) -> Response:
+    async def image_generation(request: Request, caller: Caller) -> Response:
         service: Service = request.app.state.service
         body = await read_document(request, settings)
-        call = contract.read_call(body, settings, models, tenant)
-        if call.ignored:
-            log.info("fields ignored", fields=[ascii(name[:80]) for name in call.ignored[:20]])
-        outcome = await unless_client_leaves(request.receive, service.generate(call.order))
+        call = contract.read_call(body, settings, models)
+        key = await asyncio.to_thread(idempotency.read, request, "image_generation", body)
+        log_ignored(call)
+        work = service.generate(call.order, caller, job_id=request.state.trace, idempotency=key)
+        outcome = await unless_client_leaves(request.receive, work)
+        request.state.trace = outcome.job
         if call.response_format == "url":
             base = link_base(request, settings)
-            images = [f"{base}/files/{picture.name}" for picture in outcome.pictures]
+            images = [service.link(picture.name, base) for picture in outcome.pictures]
         else:
             images = [base64.b64encode(picture.data).decode() for picture in outcome.pictures]
-        metrics: Metrics = request.app.state.metrics
-        metrics.painted(outcome.pictures)
         request.state.code = 0
         return JSONResponse(
-            contract.success(request.state.trace, call, outcome, images, settings),
-            headers={"Limner-Seeds": ",".join(str(signed(picture.seed)) for picture in outcome.pictures)},
+            contract.success(call, outcome, images, settings),
+            headers={"Limner-Seeds": ",".join(str(signed(picture.seed)) for picture in outcome.pictures)}
+            | idempotency.headers(outcome.replayed),
         )
 
     for alias in (*PATHS[1:], *(f"{path}/" for path in PATHS)):
         router.add_api_route(alias, image_generation, methods=["POST"], include_in_schema=False)
     return router
+
+
+def log_ignored(call: contract.Call) -> None:
+    """Name the fields of a call that have no effect in the log."""
+    if call.ignored:
+        log.info("fields ignored", fields=[ascii(name[:80]) for name in call.ignored[:20]])
 
 
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -97,11 +103,6 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def signed(seed: int) -> int:
-    """A seed in [0, 2**64) as the int64 that clients can send back."""
-    return seed - SEEDS if seed >= SEEDS // 2 else seed
 
 
 def link_base(request: Request, settings: Settings) -> str:

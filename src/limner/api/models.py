@@ -1,17 +1,19 @@
-"""Which models there are, and what the account routes of other services can honestly be told here."""
+"""Which models the caller may use."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from limner import tenants
 from limner.api import schema
-from limner.api.auth import GUARD
+from limner.api.auth import GUARD, Caller
 from limner.config import Settings
-from limner.errors import InvalidRequest
+from limner.errors import InvalidRequest, ModelNotAllowed
 from limner.models.registry import IMAGE, LIVE, PAINTER, Registry
+from limner.service import Service
 
 CREATED: Final = 1_739_577_600
 """When image-01 appeared, 2025-02-15: the lists ask for a date."""
@@ -25,7 +27,7 @@ class NotThere(InvalidRequest):
 
 def routes(settings: Settings, models: Registry) -> APIRouter:
     router = APIRouter(dependencies=GUARD)
-    errors = schema.error_responses(settings, *((401,) if settings.http_status == "real" else ()))
+    errors = schema.error_responses(settings, *((401, 500) if settings.http_status == "real" else ()))
     names = models.names
 
     def entry(name: str) -> dict[str, Any]:
@@ -52,37 +54,33 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
         found = {"anyOf": [document, schema.error(settings)]} if settings.http_status == "ok" else document
         return {200: schema.described(description, found), **errors, **schema.error_responses(settings, *statuses)}
 
-    @router.get("/v1/models", responses=answers("Every model name that requests may give.", listing))
-    async def list_models() -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [entry(name) for name in names]})
+    def allowed(request: Request, caller: tenants.Caller) -> list[str]:
+        service: Service = request.app.state.service
+        return [name for name in names if service.tenants.may_use(caller, name)]
 
-    @router.get("/v1/models/{name}", responses=answers("One model.", model, 404))
-    async def show_model(name: str) -> JSONResponse:
+    @router.get("/v1/models", responses=answers("Every model name that the caller's requests may give.", listing))
+    async def list_models(request: Request, caller: Caller) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [entry(name) for name in allowed(request, caller)]})
+
+    @router.get("/v1/models/{name}", responses=answers("One model.", model, 403, 404))
+    async def show_model(request: Request, caller: Caller, name: str) -> JSONResponse:
+        usable = allowed(request, caller)
         if name not in names:
-            raise NotThere(f"There is no such model; there are {', '.join(names)}.")
+            raise NotThere(f"There is no such model; there are {', '.join(usable)}.")
+        if name not in usable:
+            raise ModelNotAllowed(f"This key may not use the model {name}; it may use {', '.join(usable)}.")
         return JSONResponse(entry(name))
 
     anthropic = {"type": "object", "required": ["data", "has_more", "first_id", "last_id"]}
 
     @router.get("/anthropic/v1/models", responses=answers("The same list in Anthropic's shape.", anthropic))
-    async def list_models_anthropic() -> JSONResponse:
+    async def list_models_anthropic(request: Request, caller: Caller) -> JSONResponse:
         listed = [
-            {"type": "model", "id": name, "display_name": name, "created_at": "2025-02-15T00:00:00Z"} for name in names
+            {"type": "model", "id": name, "display_name": name, "created_at": "2025-02-15T00:00:00Z"}
+            for name in allowed(request, caller)
         ]
-        ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]}
+        ids = [model["id"] for model in listed]  # none where the key's models are gone
+        ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
         return JSONResponse({"data": listed, "has_more": False, **ends})
-
-    accepted = {"type": "object", "required": ["base_resp"], "properties": {"base_resp": schema.BASE_RESP}}
-    ok = {"base_resp": {"status_code": 0, "status_msg": "success"}}
-
-    @router.get("/v1/token_plan/remains", responses=answers("No model has a quota.", accepted))
-    async def token_plan_remains() -> JSONResponse:
-        return JSONResponse({"model_remains": [], **ok})
-
-    amounts = ("available_amount", "cash_balance", "voucher_balance", "credit_balance", "owed_amount")
-
-    @router.get("/account/query_balance", responses=answers("Nothing is billed: every amount is 0.", accepted))
-    async def query_balance() -> JSONResponse:
-        return JSONResponse(dict.fromkeys(amounts, "0.00") | ok)
 
     return router

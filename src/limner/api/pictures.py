@@ -6,26 +6,27 @@ effect is said. A scene that comes from the one can be changed and sent to the o
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from limner.api import contract, schema
-from limner.api.auth import GUARD, Tenant
+from limner.api import contract, idempotency, jobs, schema
+from limner.api.auth import GUARD, Caller
 from limner.api.body import read_document
 from limner.api.contract import Boolean, Count, Seed, Side
-from limner.api.health import Metrics
-from limner.api.minimax import link_base, signed, unless_client_leaves
+from limner.api.minimax import link_base, unless_client_leaves
 from limner.config import Settings
 from limner.engine.core import RANGES, SamplerName
 from limner.errors import InvalidRequest
 from limner.imaging import Format
 from limner.models.registry import Registry
-from limner.service import Order, Service
+from limner.order import Order, signed
+from limner.service import Service
 
 Asked = TypeVar("Asked", bound="SceneRequest")
 
@@ -67,13 +68,17 @@ class PictureRequest(SceneRequest):
     )
     scene: dict[str, Any] | None = Field(None, description="A scene to paint instead of planning one.")
     watermark: Boolean = Field(False, description="Draw a visible mark that says the picture is generated.")
-    format: Format = Field("jpeg", description="Of the base64; links are to JPEGs.")
+    format: Format = Field("jpeg", description="Of the files.")
     response_format: Literal["url", "base64"] = Field("url", description="Links, or the files themselves in base64.")
+    webhook_url: str | None = Field(None, description="http or https URL that is told when the job has ended.")
+    previews: Boolean = Field(False, description="Show in the job's events how its pictures come along.")
 
 
 def routes(settings: Settings, models: Registry) -> APIRouter:
-    router = APIRouter(dependencies=[Depends(_true_status), *GUARD])
+    router = APIRouter(dependencies=[schema.TRUE_STATUS, *GUARD])
     errors = schema.error_responses(settings, *schema.STATUSES)
+    painted = schema.described("The pictures.", _PAINTED)
+    painted["headers"] = {idempotency.REPLAYED: schema.REPLAYED}
 
     @router.post(
         "/v1/scenes",
@@ -81,57 +86,55 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
         responses={200: schema.described("The scene.", _PLANNED), **errors},
         openapi_extra=schema.json_body(SceneRequest),
     )
-    async def plan_scene(request: Request, tenant: Tenant) -> JSONResponse:
+    async def plan_scene(request: Request, caller: Caller) -> JSONResponse:
         service: Service = request.app.state.service
-        order = _order(await _read(request, SceneRequest, settings), settings, models, tenant)
-        scene, notes = await unless_client_leaves(request.receive, service.plan(order))
+        order = _order(_checked(await read_document(request, settings), SceneRequest), settings, models)
+        scene, notes = await unless_client_leaves(request.receive, service.plan(order, caller))
         request.state.code = 0
         return JSONResponse({"id": request.state.trace, "scene": scene, "notes": notes})
 
     @router.post(
         "/v1/pictures",
         summary="Paint pictures, with every control",
-        responses={200: schema.described("The pictures.", _PAINTED), **errors},
-        openapi_extra=schema.json_body(PictureRequest),
+        responses={200: painted, 202: jobs.ACCEPTED, **errors, **schema.error_responses(settings, 409)},
+        openapi_extra={**schema.json_body(PictureRequest), "parameters": [idempotency.PARAMETER, jobs.PREFER]},
     )
-    async def paint_pictures(request: Request, tenant: Tenant) -> JSONResponse:
+    async def paint_pictures(request: Request, caller: Caller) -> Response:
         service: Service = request.app.state.service
-        asked = await _read(request, PictureRequest, settings)
-        order = _order(asked, settings, models, tenant)
-        outcome = await unless_client_leaves(request.receive, service.generate(order))
+        document = await read_document(request, settings)
+        asked = _checked(document, PictureRequest)
+        order = _order(asked, settings, models)
+        key = await asyncio.to_thread(idempotency.read, request, "pictures", document)
+        if jobs.prefers_async(request):
+            return await jobs.accept(request, order, caller, key, settings)
+        work = service.generate(order, caller, job_id=request.state.trace, idempotency=key)
+        outcome = await unless_client_leaves(request.receive, work)
+        request.state.trace = outcome.job
         base = link_base(request, settings)
         pictures = [
             {"seed": str(signed(picture.seed)), "width": picture.width, "height": picture.height}
             | (
-                {"url": f"{base}/files/{picture.name}"}
-                if picture.name
+                {"url": service.link(picture.name, base)}
+                if asked.response_format == "url"
                 else {"base64": base64.b64encode(picture.data).decode()}
             )
             for picture in outcome.pictures
         ]
-        metrics: Metrics = request.app.state.metrics
-        metrics.painted(outcome.pictures)
         request.state.code = 0
-        return JSONResponse(
-            {
-                "id": request.state.trace,
-                "pictures": pictures,
-                "failed": outcome.failed,
-                "scene": outcome.plan,
-                "notes": outcome.notes,
-            }
-        )
+        reply = {
+            "id": outcome.job,
+            "pictures": pictures,
+            "failed": outcome.failed,
+            "scene": outcome.plan,
+            "notes": outcome.notes,
+        }
+        return JSONResponse(reply, headers=idempotency.headers(outcome.replayed))
 
     return router
 
 
-async def _true_status(request: Request) -> None:
-    request.state.true_status = True
-
-
-async def _read(request: Request, kind: type[Asked], settings: Settings) -> Asked:
-    """The body, checked. Raises InvalidRequest and what `read_document` raises."""
-    document = await read_document(request, settings)
+def _checked(document: object, kind: type[Asked]) -> Asked:
+    """A body, checked. Raises InvalidRequest."""
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.")
     try:
@@ -140,7 +143,7 @@ async def _read(request: Request, kind: type[Asked], settings: Settings) -> Aske
         raise InvalidRequest(contract.sentences(error)) from None
 
 
-def _order(asked: SceneRequest, settings: Settings, models: Registry, tenant: str) -> Order:
+def _order(asked: SceneRequest, settings: Settings, models: Registry) -> Order:
     """What the service is to do. Raises InvalidRequest where fields contradict each other."""
     size = contract.sides(asked.width, asked.height)
     if size is not None and asked.aspect_ratio is not None:
@@ -155,12 +158,9 @@ def _order(asked: SceneRequest, settings: Settings, models: Registry, tenant: st
         style=asked.style,
         references=asked.references,
         optimize_prompt=asked.prompt_optimizer,
-        tenant=tenant,
     )
     if not isinstance(asked, PictureRequest):
         return order
-    if asked.response_format == "url" and asked.format != "jpeg":
-        raise InvalidRequest("Links are to JPEGs: for another format set response_format to base64.")
     return replace(
         order,
         n=asked.n,
@@ -173,7 +173,9 @@ def _order(asked: SceneRequest, settings: Settings, models: Registry, tenant: st
         scene=asked.scene,
         watermark=asked.watermark,
         format=asked.format,
-        store=asked.response_format == "url",
+        link=asked.response_format == "url",
+        webhook=asked.webhook_url,
+        previews=asked.previews,
     )
 
 
@@ -188,7 +190,7 @@ _PICTURE = {
     "type": "object",
     "required": ["seed", "width", "height"],
     "properties": {
-        "url": {"type": "string", "description": "Link to a JPEG."},
+        "url": {"type": "string", "description": "Link to the file."},
         "base64": {"type": "string", "description": "The file, in padded standard base64."},
         "seed": {"type": "string", "description": "Signed 64-bit: sent back with n 1, it gives this picture again."},
         "width": {"type": "integer"},

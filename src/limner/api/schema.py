@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from limner.api.contract import SIZES, ImageRequest
@@ -13,13 +14,24 @@ from limner.models.registry import Registry
 STATUSES: Final = {
     400: "A field is wrong, or the prompt was refused.",
     401: "No key came, or it is not known.",
+    402: "The key's daily quota is used up; Retry-After says when the next day begins.",
+    403: "The key may not use this model; or, without keys, a page of another site asks for what is not its own.",
+    409: "The Idempotency-Key came before with another body.",
     413: "The body is too large.",
     415: "The body is of a type that is not read.",
-    429: "The queue is full; Retry-After says when to come again.",
+    429: "The queue is full, or the key asks for more than it may; Retry-After says when to come again.",
     500: "The service failed.",
     504: "The pictures were not ready in time.",
 }
 """True statuses of errors, sent where `http_status` is `real`."""
+
+RETRYABLE: Final = frozenset({402, 429, 500, 504})
+"""Those that may come with Retry-After."""
+
+REPLAYED: Final = {
+    "description": "`true` where this is the answer to an earlier call with the same Idempotency-Key.",
+    "schema": {"const": "true"},
+}
 
 BASE_RESP: Final[dict[str, Any]] = {
     "type": "object",
@@ -31,9 +43,17 @@ BASE_RESP: Final[dict[str, Any]] = {
 }
 
 
-def request(settings: Settings, models: Registry) -> dict[str, Any]:
-    """JSON schema of an `ImageRequest` in its documented forms, with this service's models, ratios and limits."""
-    schema = ImageRequest.model_json_schema()
+async def _true_status(request: Request) -> None:
+    request.state.true_status = True
+
+
+TRUE_STATUS: Final = Depends(_true_status)
+"""Dependency of Limner's own routes: their errors have true statuses whatever `http_status` says."""
+
+
+def request(settings: Settings, models: Registry, kind: type[ImageRequest] = ImageRequest) -> dict[str, Any]:
+    """JSON schema of `kind` in its documented forms, with this service's models, ratios and limits."""
+    schema = kind.model_json_schema()
     fields = schema["properties"]
     fields["style"]["anyOf"][0] = schema.pop("$defs")["Style"]
     fields["model"] = fields["model"] | {"enum": [*models.names, None], "type": ["string", "null"]}
@@ -61,7 +81,11 @@ def request(settings: Settings, models: Registry) -> dict[str, Any]:
 
 def json_body(kind: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's description of a body that `kind` checks."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+    return body(kind.model_json_schema())
+
+
+def body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def error(settings: Settings) -> dict[str, Any]:
@@ -93,7 +117,12 @@ def reply(settings: Settings) -> dict[str, Any]:
 
 def error_responses(settings: Settings, *statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` of a route: the one error shape under each of these statuses."""
-    return {status: described(STATUSES.get(status, "There is no such thing."), error(settings)) for status in statuses}
+    told: dict[int | str, dict[str, Any]] = {
+        status: described(STATUSES.get(status, "There is no such thing."), error(settings)) for status in statuses
+    }
+    for status in RETRYABLE & told.keys():
+        told[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}}
+    return told
 
 
 def described(description: str, schema: dict[str, Any]) -> dict[str, Any]:
