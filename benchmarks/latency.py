@@ -43,6 +43,7 @@ from limner.pipelines.base import Pipeline
 from limner.pipelines.painter import PainterPipeline
 from limner.service import Service
 from limner.storage.blobs import Blobs
+from limner.storage.database import Database
 from machine import machine, plain_environment
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ def server(pipeline: Pipeline, folder: Path) -> Iterator[tuple[httpx2.Client, Se
     settings = Settings(data_dir=folder, log_level="warning")
     logs.configure(settings)
     engine = Engine({"image-01": pipeline}, settings.queue_limit)
-    service = Service(settings, LocalBackend(engine), Blobs(folder / "pictures", settings.link_seconds))
+    service = Service(settings, LocalBackend(engine), Database.open(settings), Blobs.open(settings))
     running = uvicorn.Server(uvicorn.Config(create_app(settings, service), log_config=None, lifespan="on"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=running.run, args=([listener],))
