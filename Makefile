@@ -1,5 +1,6 @@
 # make demo    paint the guide's pictures into demo/         make serve   run the service
 # make test    run every test                                make check   lint and check types
+# make audit   look for known flaws in the pinned packages; fails where the advisories cannot be read
 #
 # Needs Python 3.11 or later with pip, and make. Everything is installed into .venv.
 
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 
-.PHONY: demo serve test check
+.PHONY: demo serve test check audit
 
 demo: $(VENV)/.core
 	$(BIN)/python scripts/demo.py
@@ -17,12 +18,15 @@ serve: $(VENV)/.core
 	$(BIN)/limner serve $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks scripts examples
 	$(BIN)/ruff format --check src tests benchmarks scripts examples
 	$(BIN)/mypy
+
+audit: $(VENV)/.test
+	$(BIN)/python scripts/audit.py
 
 # A Python without ensurepip (Debian's) makes the environment empty, and its own pip fills it.
 $(BIN)/python:
