@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -114,6 +115,17 @@ def wait_for(true: Callable[[], Any]) -> None:
     """Return once `true()`; a test that never gets there is ended by its timeout."""
     while not true():
         time.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a test, or a command that it runs in this process, does to logging ends with it: its streams are closed."""
+    root, configured = logging.getLogger(), structlog.get_config()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")
