@@ -350,8 +350,8 @@ def test_a_cursor_says_exactly_where_a_page_ended(created: float) -> None:
         id = "0123456789abcdef" * 2
 
     At.created = created  # type: ignore[attr-defined]  # the two fields of a Job that count here
-    assert position(cursor(At)) == (created, At.id)  # type: ignore[arg-type]
-    assert re.fullmatch("[A-Za-z0-9_-]+", cursor(At))  # type: ignore[arg-type]
+    assert position(cursor(At)) == (created, At.id)  # type: ignore[arg-type]  # two fields of a Job
+    assert re.fullmatch("[A-Za-z0-9_-]+", cursor(At))  # type: ignore[arg-type]  # as above
 
 
 @pytest.mark.parametrize("path", ["", "/cancel", "/events"])
@@ -567,7 +567,7 @@ def test_who_saw_the_end_is_told_not_to_come_again(server: Server) -> None:
         (last,) = events
     assert last.data == job
     for attempt in ({"headers": {"Last-Event-ID": last.id}}, {"params": {"last_event_id": last.id}}):
-        reply = server.client.get(f"/v1/jobs/{job['id']}/events", **attempt)  # type: ignore[arg-type]
+        reply = server.client.get(f"/v1/jobs/{job['id']}/events", **attempt)  # type: ignore[arg-type]  # headers or params
         assert (reply.status_code, reply.content) == (204, b"")
     with following(server, job, {"Last-Event-ID": "0" * 16}) as (_, events):
         assert [event.id for event in events] == [last.id]

@@ -43,6 +43,7 @@ from limner.storage.schema import metadata
 from limner.storage.schema import takes as take_rows
 from limner.tenants import ANYONE, Caller, Tenants
 from servers import Postgres, Valkey
+from stores import a_job
 
 T = TypeVar("T")
 NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC
@@ -114,35 +115,9 @@ def refused(kind: type[T], work: Callable[[], object]) -> T:
 
 
 def job(job_id: str, key: Key, n: int = 1, now: float = NOON) -> jobs.Job:
-    return jobs.Job(
-        id=job_id,
-        tenant=key.tenant,
-        key=key.id,
-        state="queued",
-        version=1,
-        request=order(n).to_json(),
-        model="image-01",
-        pictures=n,
-        created=now,
-        started=None,
-        finished=None,
-        expires=now + DAY,
-        cost=0.0,
-        notes=(),
-        plan=None,
-        code=None,
-        error=None,
-        owner="worker",
-        token=1,
-        attempts=0,
-        cancelling=False,
-        idempotency_key=None,
-        body_digest=None,
-        result_digest=None,
-        webhook=None,
-        images=tuple(jobs.Image(number, "queued", number, f"{job_id}-{number}.jpeg", 512, 512) for number in range(n)),
-        subjects=(),
-    )
+    images = tuple(jobs.Image(number, "queued", number, f"{job_id}-{number}.jpeg", 512, 512) for number in range(n))
+    made = {"id": job_id, "key": key.id, "request": order(n).to_json(), "created": now, "expires": now + DAY}
+    return a_job(0, key.tenant, n, owner="worker", token=1, images=images, **made)
 
 
 # The key itself

@@ -24,6 +24,7 @@ from sqlalchemy import insert, select
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from structlog.testing import capture_logs
 
+import stores
 from conftest import wait_for
 from hostile_server import HostileServer, reply
 from limner.config import Settings
@@ -92,35 +93,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 def a_job(number: int = 0, tenant: str = "anna", url: str | None = None) -> Job:
     order = Order("a red fox", 512, 512, seed=7, webhook=url)
-    return Job(
-        id=f"{number:032x}",
-        tenant=tenant,
-        key=None,
-        state="queued",
-        version=1,
-        request=order.to_json(),
-        model="image-01",
-        pictures=1,
-        created=NOW,
-        started=None,
-        finished=None,
-        expires=NOW + 3600,
-        cost=0.0,
-        notes=(),
-        plan=None,
-        code=None,
-        error=None,
-        owner="w",
-        token=1,
-        attempts=0,
-        cancelling=False,
-        idempotency_key=None,
-        body_digest=None,
-        result_digest=None,
-        webhook=url,
-        images=(Image(0, "queued", 7, new_name(), 512, 512),),
-        subjects=(),
+    times = {"created": NOW, "expires": NOW + 3600}
+    return stores.a_job(
+        number, tenant, request=order.to_json(), owner="w", token=1, webhook=url, images=(_image(),), **times
     )
+
+
+def _image() -> Image:
+    return Image(0, "queued", 7, new_name(), 512, 512)
 
 
 def end(database: Database, job: Job, state: str = "done") -> None:
