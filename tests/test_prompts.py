@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from json_endpoint import Endpoint, Reply, raw
 from limner.config import Settings
 from limner.errors import IllegalCharacters, InvalidRequest
 from limner.painter.bank import Bank
@@ -189,52 +188,10 @@ def test_the_expansion_does_not_pass_the_longest_prompt() -> None:
 
 # A chat endpoint
 
-Reply = Callable[[BaseHTTPRequestHandler], None]
 
-
-class Chat:
-    """A real server that answers every POST with `reply` and remembers what came."""
-
-    def __init__(self) -> None:
-        self.reply: Reply = says("a fox, richly lit")
-        self.calls: list[tuple[str, dict[str, str], Any]] = []
-        self.release = threading.Event()
-        chat = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                chat.calls.append((self.path, dict(self.headers), json.loads(body)))
-                chat.reply(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
+class Chat(Endpoint):
     def settings(self, **more: Any) -> Settings:
-        return Settings(optimizer_url=f"http://127.0.0.1:{self.server.server_port}/v1/", **more)
-
-    def close(self) -> None:
-        self.release.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def raw(status: int, body: bytes) -> Reply:
-    def reply(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
-        if 300 <= status < 400:
-            handler.send_header("Location", "/v1/elsewhere")
-        handler.end_headers()
-        with contextlib.suppress(OSError):  # the client may have read enough
-            handler.wfile.write(body)
-
-    return reply
+        return Settings(optimizer_url=self.url, **more)
 
 
 def says(content: object) -> Reply:
@@ -245,7 +202,7 @@ def says(content: object) -> Reply:
 def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    server = Chat()
+    server = Chat(says("a fox, richly lit"))
     yield server
     server.close()
 

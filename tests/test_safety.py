@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import io
 import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +22,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
+from json_endpoint import Endpoint, Reply, raw
 from limner.config import Settings
 from limner.errors import PictureRefused, PromptRefused, SettingsInvalid
 from limner.safety import Policy, lookalikes, moderation, pictures
@@ -543,52 +542,10 @@ def test_a_packaged_network_that_is_missing_or_damaged_is_told(tmp_path: Path, m
 
 # A moderation endpoint
 
-Reply = Callable[[BaseHTTPRequestHandler], None]
 
-
-class Endpoint:
-    """A real server that answers every POST with `reply` and remembers what came."""
-
-    def __init__(self) -> None:
-        self.reply: Reply = says(flagged=False)
-        self.calls: list[tuple[str, dict[str, str], Any]] = []
-        self.release = threading.Event()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                endpoint.calls.append((self.path, dict(self.headers), json.loads(body)))
-                endpoint.reply(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
+class Moderator(Endpoint):
     def policy(self, folder: Path, more: str = "") -> Policy:
-        return policy(folder, f'[moderation]\nurl = "http://127.0.0.1:{self.server.server_port}/v1/"\n{more}')
-
-    def close(self) -> None:
-        self.release.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def raw(status: int, body: bytes) -> Reply:
-    def reply(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
-        if 300 <= status < 400:
-            handler.send_header("Location", "/v1/elsewhere")
-        handler.end_headers()
-        with contextlib.suppress(OSError):  # the client may have read enough
-            handler.wfile.write(body)
-
-    return reply
+        return policy(folder, f'[moderation]\nurl = "{self.url}"\n{more}')
 
 
 def says(flagged: object = False, **scores: object) -> Reply:
@@ -598,16 +555,16 @@ def says(flagged: object = False, **scores: object) -> Reply:
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moderator]:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    server = Endpoint()
+    server = Moderator(says(flagged=False))
     yield server
     server.close()
 
 
 def test_the_endpoint_is_asked_as_openai_specifies(
-    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    endpoint: Moderator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODERATION_KEY", "sk-moderation")
     asking = endpoint.policy(tmp_path, 'model = "omni"\nkey_variable = "MODERATION_KEY"')
@@ -618,19 +575,19 @@ def test_the_endpoint_is_asked_as_openai_specifies(
     assert question == {"model": "omni", "input": "a Red fox"}
 
 
-def test_without_a_model_and_a_key_none_is_sent(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_without_a_model_and_a_key_none_is_sent(endpoint: Moderator, tmp_path: Path) -> None:
     verdict(lambda: endpoint.policy(tmp_path).check_prompt("a fox"))
     assert "Authorization" not in endpoint.calls[0][1]
     assert endpoint.calls[0][2] == {"input": "a fox"}
 
 
-def test_nothing_is_asked_about_no_words(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_nothing_is_asked_about_no_words(endpoint: Moderator, tmp_path: Path) -> None:
     for text in ("", " \n"):
         assert verdict(lambda text=text: endpoint.policy(tmp_path).check_prompt(text)) is None
     assert endpoint.calls == []
 
 
-def test_half_a_surrogate_pair_is_no_way_around(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_is_no_way_around(endpoint: Moderator, tmp_path: Path) -> None:
     both = endpoint.policy(tmp_path, "[[rule]]\nname = 'a'\nterms = ['blood']\npatterns = ['gore']")
     assert verdict(lambda: both.check_prompt("bl\ud83dood")) == "a"
     assert verdict(lambda: both.check_prompt("go\udfffre")) == "a"
@@ -638,14 +595,14 @@ def test_half_a_surrogate_pair_is_no_way_around(endpoint: Endpoint, tmp_path: Pa
     assert endpoint.calls[0][2] == {"input": "a fox?"}
 
 
-def test_what_the_endpoint_flags_is_refused_under_its_category(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_what_the_endpoint_flags_is_refused_under_its_category(endpoint: Moderator, tmp_path: Path) -> None:
     endpoint.reply = says(flagged=True, hate=0.1, violence=0.9)
     assert verdict(lambda: endpoint.policy(tmp_path).check_prompt("x")) == "moderation:violence"
     endpoint.reply = says(flagged=True)
     assert verdict(lambda: endpoint.policy(tmp_path).check_prompt("x")) == "moderation:flagged"
 
 
-def test_thresholds_decide_where_the_file_has_some(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_thresholds_decide_where_the_file_has_some(endpoint: Moderator, tmp_path: Path) -> None:
     strict = endpoint.policy(tmp_path, 'thresholds = {"sexual/minors" = 0.2, violence = 0.8}')
     for scores, rule in (
         ({"sexual/minors": 0.1, "violence": 0.7}, None),
@@ -657,13 +614,13 @@ def test_thresholds_decide_where_the_file_has_some(endpoint: Endpoint, tmp_path:
         assert verdict(lambda: strict.check_prompt("x")) == rule
 
 
-def test_a_prompt_that_a_rule_refuses_is_not_sent_out(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_prompt_that_a_rule_refuses_is_not_sent_out(endpoint: Moderator, tmp_path: Path) -> None:
     both = endpoint.policy(tmp_path, '[[rule]]\nname = "a"\nterms = ["blood"]')
     assert verdict(lambda: both.check_prompt("bl00d")) == "a"
     assert endpoint.calls == []
 
 
-def test_pictures_are_sent_small_and_only_where_the_file_says_so(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_pictures_are_sent_small_and_only_where_the_file_says_so(endpoint: Moderator, tmp_path: Path) -> None:
     words = endpoint.policy(tmp_path)
     assert verdict(lambda: words.check_picture(plain(255, 0, 0))) is None
     assert endpoint.calls == []
@@ -703,7 +660,7 @@ def test_pictures_are_sent_small_and_only_where_the_file_says_so(endpoint: Endpo
     ],
 )
 def test_an_answer_that_cannot_be_read_refuses_unless_the_file_says_otherwise(
-    endpoint: Endpoint, tmp_path: Path, reply: Reply, reason: str
+    endpoint: Moderator, tmp_path: Path, reply: Reply, reason: str
 ) -> None:
     endpoint.reply = reply
     with structlog.testing.capture_logs() as lines, pytest.raises(PromptRefused) as error:
@@ -716,13 +673,13 @@ def test_an_answer_that_cannot_be_read_refuses_unless_the_file_says_otherwise(
     assert len(endpoint.calls) == 2
 
 
-def test_a_score_that_is_asked_for_and_missing_refuses(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_score_that_is_asked_for_and_missing_refuses(endpoint: Moderator, tmp_path: Path) -> None:
     endpoint.reply = says(flagged=False, hate=0.0)
     strict = endpoint.policy(tmp_path, "thresholds = {violence = 0.5}")
     assert verdict(lambda: strict.check_prompt("x")) == "moderation:unavailable"
 
 
-def test_a_slow_endpoint_and_one_that_drips_are_given_up(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_slow_endpoint_and_one_that_drips_are_given_up(endpoint: Moderator, tmp_path: Path) -> None:
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -740,7 +697,7 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up(endpoint: Endpoint, tmp
         assert lines[0]["reason"] == "no answer within 0.3 s"
 
 
-def test_an_endpoint_that_is_not_there_refuses(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_an_endpoint_that_is_not_there_refuses(endpoint: Moderator, tmp_path: Path) -> None:
     asked = endpoint.policy(tmp_path)
     endpoint.close()
     with structlog.testing.capture_logs() as lines:
@@ -749,7 +706,7 @@ def test_an_endpoint_that_is_not_there_refuses(endpoint: Endpoint, tmp_path: Pat
     assert lines[0]["reason"] == "ConnectError"
 
 
-def test_a_category_of_any_length_fits_the_audit(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_category_of_any_length_fits_the_audit(endpoint: Moderator, tmp_path: Path) -> None:
     endpoint.reply = says(flagged=True, **{"c" * 500: 0.9})
     rule = verdict(lambda: endpoint.policy(tmp_path).check_prompt("x"))
     assert rule is not None

@@ -136,10 +136,10 @@ class Intake:
                 job = await self._arrive(job, [file for file in files if file is not None])
             if here and not self.runner.ended:
                 self.runner.run(job, replace(order, references=()), watch, earlier)  # those are kept by now
-            elif job.owner is not None:
+                return job, True
+            if job.owner is not None:
                 await self.shop.database.run(partial(leases.hand_back, worker=self.runner.worker, only=[job.id]))
-            else:
-                self.runner.wake()
+            self.runner.wake()
             return job, True
         finally:
             self._coming -= coming

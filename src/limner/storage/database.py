@@ -158,9 +158,7 @@ class Database:
         except (DataError, NotSupportedError, ProgrammingError) as error:
             # By its SQLSTATE alone: even the first line can quote a value.
             log.error("database refused", kind=type(error).__name__, state=getattr(error.orig, "sqlstate", None))
-            raise StorageRefused(
-                "The service could not record this, by a fault of its own; its log says more."
-            ) from None
+            raise StorageRefused(REFUSED) from None
         except (DBAPIError, PoolTimeout, ResourceClosedError) as error:
             # The first line alone: further ones hold the statement, and values of rows.
             reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
