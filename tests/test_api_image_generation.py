@@ -287,6 +287,7 @@ def test_a_client_that_leaves_cancels_its_work(serve: Serve) -> None:
     assert server.pipeline.entered.acquire(timeout=30)
     connection.close()
     wait_for(lambda: 'limner_requests_total{code="left",route="image_generation"} 1.0' in metrics(server))
+    wait_for(lambda: server.client.get("/v1/jobs").json()["jobs"][0]["state"] == "cancelled")
     gate.release()  # one evaluation of four: the engine then sees that nobody waits for the rest
     wait_for(lambda: server.engine.running + server.engine.waiting == 0)
     assert len(server.pipeline.batches) == 1
