@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limner.engine.core import Encoded, Request, UInt8
+from limner.pipelines import repaint
 from limner.pipelines.base import Pipeline, denoised
 
 
@@ -30,4 +31,4 @@ def paint(pipeline: Pipeline, request: Request) -> Painted:
 
 def finish(pipeline: Pipeline, request: Request, encoded: Encoded) -> UInt8:
     """The picture, (height, width, 3), of what the pipeline encoded for this request."""
-    return pipeline.decode(request, encoded, denoised(pipeline, request, encoded))
+    return repaint.laid(pipeline.decode(request, encoded, denoised(pipeline, request, encoded)), request)
