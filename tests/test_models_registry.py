@@ -498,7 +498,7 @@ def test_the_page_of_models_shows_every_key_and_every_family(tmp_path: Path) -> 
         "comic", "comic book art, bold ink lines", Lora("/models/here/comic.safetensors", 0.8)
     )
     methods = {"adapter": "by an adapter", "tokens": "as tokens", None: "none"}
-    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
-    told = {pipeline: (name, method) for name, pipelines, method in rows for pipeline in pipelines.split(", ")}
-    told.pop("every other that paints from words")
-    assert told == {pipeline: (family.name, methods[family.references]) for pipeline, family in FAMILIES.items()}
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \| (yes|no) \|$", page, re.MULTILINE)
+    told = {pipeline: (name, *can) for name, pipelines, *can in rows for pipeline in pipelines.split(", ")}
+    assert told.pop("every other that paints from words") == ("any-diffusers", "none", "no")
+    assert told == {pipeline: (family.name, methods[family.references], "yes") for pipeline, family in FAMILIES.items()}

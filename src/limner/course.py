@@ -18,7 +18,7 @@ from typing import Any, Literal
 import structlog
 from sqlalchemy import Connection
 
-from limner import counters, imaging, prompts, references, tracing
+from limner import counters, decode, imaging, masks, prompts, references, tracing
 from limner.backends.base import Backend, Stream
 from limner.config import Settings
 from limner.engine.core import SEEDS, Cancelled, Done, Event, Failed, Request, Started, Stepped, UInt8
@@ -149,6 +149,7 @@ class Course:
     news: asyncio.Event = field(default_factory=asyncio.Event)  # replaced at every change
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _unwritten: Write | None = None  # what the last picture's row is to say
+    _unlinked: int | None = None  # number of the picture whose row does not say done yet: its link leads nowhere
 
     def __post_init__(self) -> None:
         self.notes |= dict.fromkeys(self.job.notes)
@@ -198,7 +199,7 @@ class Course:
 
     def _image(self, image: Image) -> Image:
         number = image.number
-        if number in self.pictures:
+        if number in self.pictures and number != self._unlinked:
             image = replace(image, state="done", bytes=len(self.pictures[number].data))
         elif number in self.failures:
             failure = self.failures[number]
@@ -368,7 +369,10 @@ class Course:
             source = blob.data
         else:
             source = subject.url or ""  # what came with the request was kept before it was accepted
-        pixels = await references.read(source, self.shop.settings, kept)
+        repainted = self.order.mask and subject.number in (0, len(self.job.subjects) - 1)  # the picture, and its mask
+        long_side = masks.LONG_SIDE if repainted else decode.LONG_SIDE
+        with references.as_mask(self.order.mask and subject.number == len(self.job.subjects) - 1):
+            pixels = await references.read(source, self.shop.settings, kept, long_side)
         await self._inspect(self.shop.policy.check_reference(pixels), "reference")
         return pixels
 
@@ -392,6 +396,7 @@ class Course:
         with tracing.span("store", {"limner.picture": image.number, "limner.bytes": len(data)}):
             await self.shop.blobs.run(self.shop.blobs.put, image.blob, data)
         self.pictures[image.number] = Picture(data, image.seed % SEEDS, image.width, image.height, image.blob)
+        self._unlinked = image.number
         self._unwritten = partial(
             leases.finish_image,
             lease=self.lease,
@@ -416,7 +421,7 @@ class Course:
         data = imaging.encode(
             pixels,
             order.format,
-            quality=settings.jpeg_quality,
+            quality=order.quality or settings.jpeg_quality,
             watermark=settings.watermark_text if order.watermark else None,
             font=settings.watermark_font,
             parameters=parameters,
@@ -428,7 +433,7 @@ class Course:
             order.format,
             model=model.name,
             fingerprint=fingerprint,
-            references=len(self.job.subjects),
+            references=len(self.job.subjects) - order.mask,
             parameters=parameters,
         )
 
@@ -442,7 +447,7 @@ class Course:
         """Write what the last picture's row is to say. The very last one's is written with the job's end."""
         if self._unwritten is not None:
             await self._write(self._unwritten)
-            self._unwritten = None
+            self._unwritten = self._unlinked = None
 
     async def _ended(self) -> None:
         """Write the job's end; where the database refuses what it is to say, for good, say no more than that."""

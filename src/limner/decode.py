@@ -12,7 +12,8 @@ import math
 import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -25,8 +26,10 @@ from limner.config import Settings
 from limner.engine.core import UInt8
 from limner.errors import ReferenceRefused
 
+T = TypeVar("T")
+
 LONG_SIDE = 1024
-"""A larger picture is reduced to this many pixels along its longer side: no pipeline looks at more."""
+"""A larger reference is reduced to this many pixels along its longer side: no pipeline looks at more."""
 
 MAX_SCANS = 64
 """Most scans of a JPEG. Encoders write some ten; thousands in a small file would keep a core busy for minutes."""
@@ -62,7 +65,8 @@ def _examine_png(data: bytes) -> tuple[int, int, bytes]:
         if end > len(data):
             break
         if kind in _PNG_PARTS and (kind == b"IDAT" or kind not in seen):
-            parts.append(data[position:end])
+            # EXIF may stand behind the pixels, and is read before them.
+            parts.insert(2 if kind == b"eXIf" else len(parts), data[position:end])
             seen.add(kind)
         if kind == b"IEND":
             return width, height, b"".join(parts)
@@ -145,6 +149,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (
+    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90,
+)  # fmt: skip
 
 
 def kind_of(data: bytes) -> _Format | str | None:
@@ -152,12 +159,25 @@ def kind_of(data: bytes) -> _Format | str | None:
     return next((kind for magic, kind in _KINDS if magic.match(data)), None)
 
 
-def decode(data: bytes, settings: Settings) -> UInt8:
+def decode(data: bytes, settings: Settings, long_side: int = LONG_SIDE) -> UInt8:
     """The picture in a JPEG, PNG or WebP file: (H, W, 4) uint8, sRGB with straight alpha, upright by its EXIF.
 
-    Its longer side is at most LONG_SIDE; of an animation it is the first frame. Blocks for some 50 ms a megapixel at
+    Its longer side is at most `long_side`; of an animation it is the first frame. Blocks for some 50 ms a megapixel at
     worst. Raises ReferenceRefused.
     """
+    return _read(data, settings, partial(_pixels, long_side=long_side))
+
+
+def size(data: bytes, settings: Settings) -> tuple[int, int]:
+    """Width and height in pixels of the picture in a JPEG, PNG or WebP file, upright by its EXIF; no pixel is decoded.
+
+    Raises ReferenceRefused, but not for what is wrong behind the headers.
+    """
+    return _read(data, settings, _size)
+
+
+def _read(data: bytes, settings: Settings, read: Callable[[ImageFile], T]) -> T:
+    """What `read` finds in a file of one of the three formats. Raises ReferenceRefused."""
     kind = kind_of(data)
     if not isinstance(kind, _Format):
         raise ReferenceRefused(
@@ -179,16 +199,23 @@ def decode(data: bytes, settings: Settings) -> UInt8:
         with kind.open(io.BytesIO(needed)) as image:
             if image.size != (width, height):
                 raise damaged
-            return _pixels(image)
+            return read(image)
     except ReferenceRefused:
         raise
     except Exception:  # decoders fail in a dozen ways on hostile files, and all of them mean the same
         raise damaged from None
 
 
-def _pixels(image: ImageFile) -> UInt8:
+def _size(image: ImageFile) -> tuple[int, int]:
     width, height = image.size
-    scale = max(1.0, max(width, height) / LONG_SIDE)
+    # Of a PNG that has no EXIF Pillow would decode the pixels, to look behind them.
+    turn = 1 if isinstance(image, PngImageFile) and "exif" not in image.info else image.getexif().get(_ORIENTATION, 1)
+    return (height, width) if _UPRIGHT.get(turn) in _SIDEWAYS else (width, height)
+
+
+def _pixels(image: ImageFile, long_side: int) -> UInt8:
+    width, height = image.size
+    scale = max(1.0, max(width, height) / long_side)
     target = max(1, round(width / scale)), max(1, round(height / scale))
     image.draft(None, target)  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that suffices
     image.load()
@@ -197,7 +224,7 @@ def _pixels(image: ImageFile) -> UInt8:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     profile = image.info.get("icc_profile")
-    small = _reduced(image, max(1, max(image.size) // (2 * LONG_SIDE)))
+    small = _reduced(image, max(1, max(image.size) // (2 * long_side)))
     if small.size != target:
         small = small.resize(target, Image.Resampling.LANCZOS)
     small = _srgb(small, profile)

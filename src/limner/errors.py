@@ -48,9 +48,13 @@ class LimnerError(Exception):
 
 
 class InvalidRequest(LimnerError):
-    """A field of the request is missing, malformed or out of range."""
+    """A field of the request is missing, malformed or out of range. `field` is its name in an `Order`, where known."""
 
     code = Code.INVALID_PARAMETERS
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 Reason = Literal[
@@ -64,7 +68,7 @@ class ReferenceRefused(InvalidRequest):
     """A reference picture could not be had safely: wrong type, too large, not reachable, not allowed."""
 
     def __init__(self, message: str, reason: Reason) -> None:
-        super().__init__(message)
+        super().__init__(message, "references")
         self.reason: Reason = reason
         self.counted = False  # among the refusals of the metrics
 

@@ -113,12 +113,18 @@ def transcode(
     format: Format,  # noqa: A002 - as in encode
     *,
     quality: int = 92,
+    side: int | None = None,
 ) -> bytes:
-    """A picture file of ours in another format, its metadata kept.
+    """A picture file of ours in another format or smaller, its metadata kept.
 
     Content credentials are not: they vouch for the bytes of the file that they were signed for, not for others.
+
+    Args:
+        side: most pixels of its longer side; one that has no more keeps its size.
     """
     with Image.open(io.BytesIO(data)) as image:
+        if side is not None:
+            image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
         text = image.info.get("parameters") if comment is None else comment.removeprefix(_UNICODE).decode("utf-16-be")
         return _save(image.convert("RGB"), format, quality, image.info.get("xmp") or _xmp({}), text)

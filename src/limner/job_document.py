@@ -99,7 +99,8 @@ def _request(job: Job) -> dict[str, Any]:
         "loras": dict(order["loras"]),
         "scene": order["scene"],
         "format": order["format"],
-        "references": len(job.subjects),
+        "references": len(job.subjects) - order["mask"],
+        "mask": order["mask"],
         "previews": order["previews"],
         # Paths and queries of such addresses are often what keeps strangers from using them.
         "webhook_host": None if job.webhook is None else urlsplit(job.webhook).hostname,
@@ -193,6 +194,7 @@ SCHEMA: Final = _object(
                 "scene": _or_null(_of("object", "The scene that came with the request.")),
                 "format": _of("string", "Of the files.", enum=["jpeg", "png", "webp"]),
                 "references": _of("integer", "How many references came with it.", minimum=0),
+                "mask": _of("boolean", "Whether a mask came too, which says what of the first reference is repainted."),
                 "previews": _of("boolean", "Whether its events show how its pictures come along."),
                 "webhook_host": _or_null(_of("string", "The host that is told of its end.")),
             },

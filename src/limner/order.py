@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from limner import __version__
+from limner import __version__, masks
 from limner.config import Settings
 from limner.engine.core import SEEDS, Request, SamplerName, UInt8
 from limner.errors import InvalidRequest
 from limner.imaging import Format
 from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, LiveStyle, Model, Registry
 
-MOST_PICTURES: Final = 9
+MOST_PICTURES: Final = 10
 """Most pictures of one call."""
 
 
@@ -33,6 +33,7 @@ class Order:
     live_style: LiveStyle | None = None
     live_style_weight: float = 0.8  # in (0, 1]
     references: tuple[str, ...] = ()  # URLs, data URLs or bare base64
+    mask: bool = False  # the last reference is a mask (`masks`), and the first the picture that is repainted by it
     optimize_prompt: bool = False
     watermark: bool = False
     link: bool = False  # the answer is links, not bytes; decides nothing of the picture
@@ -46,6 +47,7 @@ class Order:
     loras: tuple[tuple[str, float], ...] = ()  # names and weights, -4 to 4
     scene: dict[str, Any] | None = None
     format: Format = "jpeg"
+    quality: int | None = None  # 1 to 100, of a JPEG or WebP file; None: the operator's jpeg_quality
     webhook: str | None = None  # address that is told when the job has ended
     previews: bool = False  # show how the pictures come along, where the model can
 
@@ -78,7 +80,7 @@ def requests_of(
     """One engine request for each of `seeds`, in [0, 2**64); what has no effect is told in `notes`.
 
     Raises:
-        InvalidRequest: the model has no such style.
+        InvalidRequest: the model has no such style, or the mask does not fit.
     """
     told: dict[str, None] = {} if notes is None else notes
     model = models.lookup(order.model)
@@ -92,6 +94,11 @@ def requests_of(
         prompt, loras, idle = _styled(model, style, weight, prompt, loras)
         style, weight = None, 1.0
         told |= dict.fromkeys(idle)
+    mask = None
+    if order.mask:
+        *others, hidden = subjects
+        picture, mask = masks.fitted(others[0], hidden, order.width, order.height)
+        subjects = (picture, *others[1:])
     return [
         Request(
             id=request_id,
@@ -110,6 +117,7 @@ def requests_of(
             style_weight=weight,
             loras=loras,
             references=subjects,
+            mask=mask,
             scene=order.scene,
             previews=order.previews,
         )
@@ -128,7 +136,7 @@ def _styled(
     style = model.style(name)
     if style is None:
         known = ", ".join(model.style_names)
-        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {known}.")
+        raise InvalidRequest(f"Model {model.name} has no style {name[:80]!r}; it has {known}.", "style")
     if style.phrase:
         prompt = f"{prompt}, {style.phrase}"
     if style.lora is None:
@@ -153,7 +161,7 @@ def result_digest(order: Order, references: Sequence[bytes], fingerprint: str, p
         "fingerprint": fingerprint,
         "policy": policy,
         "version": __version__,
-        "quality": settings.jpeg_quality,
+        "quality": order.quality or settings.jpeg_quality,
         "mark": [settings.watermark_text, str(settings.watermark_font)] if order.watermark else None,
         "parameters": settings.parameters_in_metadata,
         "signed": settings.c2pa_certificate is not None,

@@ -40,12 +40,14 @@ def check(prompt: str, settings: Settings, field: str = "prompt") -> str:
             format characters outside emoji and words, private or unassigned.
     """
     if not prompt.strip():
-        raise InvalidRequest(f"Field {field} is required and must hold words: say what to paint.")
+        raise InvalidRequest(f"Field {field} is required and must hold words: say what to paint.", field)
     if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-        raise InvalidRequest(f"Field {field} must be Unicode text; it holds half of a surrogate pair. Send UTF-8.")
+        raise InvalidRequest(
+            f"Field {field} must be Unicode text; it holds half of a surrogate pair. Send UTF-8.", field
+        )
     limit = settings.max_prompt_chars
     if len(prompt) > limit and settings.long_prompts == "refuse":
-        raise InvalidRequest(f"Field {field} must be at most {limit} characters; got {len(prompt)}. Shorten it.")
+        raise InvalidRequest(f"Field {field} must be at most {limit} characters; got {len(prompt)}. Shorten it.", field)
     text = prompt[:limit]
     if len(text) < len(prompt):
         log.info("prompt cut", characters=len(prompt), limit=limit)
@@ -65,8 +67,7 @@ async def optimize(prompt: str, settings: Settings) -> str:
     An endpoint that fails, is slow or answers badly leaves the prompt as it is, and a line in the log.
     """
     if settings.optimizer_url is None:
-        expanded = expand(prompt)
-        return expanded if len(expanded) <= settings.max_prompt_chars else prompt
+        return expand_within(prompt, settings)
     try:
         async with asyncio.timeout(settings.optimizer_seconds):
             return await _ask(prompt, settings)
@@ -125,6 +126,12 @@ _INSTRUCTION = (
     "in its own language. Keep every thing, count, colour, place, time, style and name that it has. Answer with the "
     "new prompt alone, in at most {limit} characters, without quotation marks or explanations."
 )
+
+
+def expand_within(prompt: str, settings: Settings) -> str:
+    """`expand`, or the prompt as it is where that would pass max_prompt_chars."""
+    expanded = expand(prompt)
+    return expanded if len(expanded) <= settings.max_prompt_chars else prompt
 
 
 def expand(prompt: str) -> str:

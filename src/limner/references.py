@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from limner.config import Settings
-from limner.decode import decode, kind_of
+from limner.decode import LONG_SIDE, decode, kind_of, size
 from limner.engine.core import UInt8
 from limner.errors import InvalidRequest, Reason, ReferenceRefused
 from limner.fetch import check_reference, fetch, too_large
@@ -60,18 +60,40 @@ def is_url(source: str) -> bool:
     return scheme is not None and scheme[1].lower() in ("http", "https")
 
 
-async def read(source: str | bytes, settings: Settings, get: Fetch = fetch) -> UInt8:
+async def read(source: str | bytes, settings: Settings, get: Fetch = fetch, long_side: int = LONG_SIDE) -> UInt8:
     """The picture that `source` stands for: (H, W, 4) uint8, sRGB with straight alpha, upright by its EXIF.
 
     `source` is an http or https URL, a data URL, bare base64 or a file's bytes, the longer side of the result at most
-    LONG_SIDE. Of an animation it is the first frame. `get` fetches a URL.
+    `long_side`. Of an animation it is the first frame. `get` fetches a URL.
 
     Raises ReferenceRefused with a sentence for the caller, counted in `refusals`.
     """
     with _counted():
         if isinstance(source, str):
             source = await get(source.strip(), settings) if is_url(source) else await unpacked(source, settings)
-        return await asyncio.get_running_loop().run_in_executor(_DECODING, decode, source, settings)
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, decode, source, settings, long_side)
+
+
+async def fetched(source: str, settings: Settings) -> bytes:
+    """The file behind a URL. Raises ReferenceRefused, counted in `refusals`."""
+    with _counted():
+        return await fetch(source.strip(), settings)
+
+
+async def size_of(data: bytes, settings: Settings) -> tuple[int, int]:
+    """Width and height of the picture in a file, upright. Raises ReferenceRefused, counted in `refusals`."""
+    with _counted():
+        return await asyncio.get_running_loop().run_in_executor(_DECODING, size, data, settings)
+
+
+@contextmanager
+def as_mask(mask: bool) -> Iterator[None]:
+    """Name the mask as what is at fault where `mask` says that what is read here is one."""
+    try:
+        yield
+    except ReferenceRefused as refusal:
+        refusal.field = "mask" if mask else refusal.field
+        raise
 
 
 def check_url(source: str) -> None:

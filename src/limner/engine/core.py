@@ -78,6 +78,7 @@ class Request:
     style_weight: float = 1.0  # in (0, 1]: how strongly `style` shows
     references: tuple[UInt8, ...] = ()  # each (H, W, 4), straight alpha
     scene: dict[str, Any] | None = None  # a scene to paint instead of planning one from the prompt
+    mask: UInt8 | None = None  # (height, width): 255 repaints the first reference, which is as large, and 0 keeps it
     loras: tuple[tuple[str, float], ...] = ()  # names of the model's LoRAs, and weights in [-4, 4]
     previews: bool = False  # show how it comes along, where the pipeline can; changes nothing of the picture
 
@@ -90,6 +91,14 @@ class Key:
     shape: tuple[int, ...]  # of one latent, without the batch axis
     tokens: int  # bucket of the conditioning's length
     loras: tuple[tuple[str, float], ...] = ()  # added to the weights for this evaluation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What of a picture is known before it is painted: where `share` is 1, its clean latent is `clean`."""
+
+    clean: Float32  # of `Key.shape`
+    share: Float32  # 0 where it is painted freely to 1 where it is held; broadcasts against `clean`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +123,7 @@ class Encoded:
     detail: Any = None  # what decode needs: the draft, say
     notes: tuple[str, ...] = ()  # sentences about words that had no effect, and the like
     finish: float = 0.0
+    held: Held | None = None  # where the request has a mask, the picture that it repaints a part of
 
     @property
     def steps(self) -> int:

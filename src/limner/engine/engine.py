@@ -33,6 +33,7 @@ from limner.engine.core import (
 from limner.engine.pool import Pool
 from limner.engine.scheduler import Scheduler
 from limner.errors import Busy, Closing, EngineFailed, InvalidRequest, LimnerError, OutOfMemory, light
+from limner.pipelines import repaint
 from limner.pipelines.base import Pipeline, Previewing
 
 log = structlog.get_logger(__name__)
@@ -255,9 +256,11 @@ class Engine:
         try:
             pipeline = self.pool.pipeline(task.request.model)
             encoded = pipeline.encode(task.request)
+            if task.request.mask is not None and encoded.held is None:
+                raise InvalidRequest(f"Model {task.request.model} repaints no part of a picture. Leave the mask out.")
             rows = 1 if encoded.guidance == 1 else 2
             noise = samplers.noise(task.request.seed, encoded.key.shape)
-            state = samplers.begin(encoded.spread * noise, encoded.levels, task.request.seed)
+            state = samplers.begin(encoded.spread * noise, encoded.levels, task.request.seed, encoded.held)
             evaluations = samplers.SAMPLERS[encoded.sampler].evaluations(encoded.levels)
             self.scheduler.admit(
                 request_id,
@@ -327,6 +330,7 @@ class Engine:
             if painting.rows == 2:
                 conditional, unconditional = painting.predictions
                 prediction = samplers.combined(encoded.guiding, conditional, unconditional, encoded.guidance, before)
+            prediction = samplers.holding(prediction, encoded.held)
             painting.predictions = []
             painting.state = samplers.SAMPLERS[encoded.sampler].advance(before, prediction)
         except BaseException as error:
@@ -362,6 +366,7 @@ class Engine:
             pixels = self.pool.pipeline(request.model).decode(request, painting.encoded, painting.state.result)
             if pixels.shape != (request.height, request.width, 3) or pixels.dtype != np.uint8:
                 raise ArithmeticError(f"decode gave {pixels.dtype} pixels of {pixels.shape}")
+            pixels = repaint.laid(pixels, request)
         except BaseException as error:
             self._fail(task, "finishing the picture", error)
         else:

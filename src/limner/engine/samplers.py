@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from limner.engine.core import Batch, Float32, GuidanceName, Key, Level, PredictionName, Request, SamplerName
+from limner.engine.core import Batch, Float32, GuidanceName, Held, Key, Level, PredictionName, Request, SamplerName
 
 Array: TypeAlias = Any  # a numpy array or a torch tensor; results are of the kind that came in
 Times: TypeAlias = Any  # a float, or an Array of shape (B,) with one time for each row
@@ -146,8 +146,13 @@ class State:
         return self.seen
 
 
-def begin(x: Array, levels: tuple[Level, ...], seed: int = 0) -> State:
-    """The state before the first evaluation: `x` is noise, in the coordinates of the first of the `levels`."""
+def begin(x: Array, levels: tuple[Level, ...], seed: int = 0, held: Held | None = None) -> State:
+    """The state before the first evaluation: `x` is noise, in the coordinates of the first of the `levels`.
+
+    What is known shows in it as much as that level lets it.
+    """
+    if held is not None:
+        x = x + levels[0].signal * held.share * held.clean
     return State(levels, x, levels[0], seed=seed)
 
 
@@ -158,6 +163,15 @@ def combined(kind: GuidanceName, conditional: Array, unconditional: Array, guida
             return guided(conditional, unconditional, guidance)
         case "norm-kept":
             return guided_keeping_norm(conditional, unconditional, guidance, state.x, state.level.noise)
+
+
+def holding(prediction: Array, held: Held | None) -> Array:
+    """The prediction with what is known in its place.
+
+    Every sampler goes toward what it is told, so that a part which is always told the same is reached exactly: its
+    path is the noising of the known picture by the request's own noise, and the free part is painted beside it.
+    """
+    return prediction if held is None else held.share * held.clean + (1 - held.share) * prediction
 
 
 def batch(key: Key, requests: Sequence[Request], states: Sequence[State], conditioning: Sequence[Any]) -> Batch:

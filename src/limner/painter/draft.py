@@ -49,6 +49,18 @@ class Draft:
             paint.onto(canvas)
         return np.stack([(pixels >> shift).astype(np.uint8) for shift in (2, 12, 22)], axis=-1)
 
+    def backdrop(self, width: int, height: int) -> UInt8:
+        """The place alone, without what stands in it and before it, (height, width, 3) uint8."""
+        return replace(self, paints=self.paints[:1]).draw(width, height)
+
+    def on(self, ground: UInt8, *, front: bool) -> Draft:
+        """What stands here on a picture, (H, W, 3) uint8, and what the place has before it only if `front`."""
+        opaque = np.dstack((ground, np.full(ground.shape[:2], 255, np.uint8)))
+        picture = _Figure(float(ground.shape[1]), float(ground.shape[0]), opaque)
+        first, *rest = self.paints
+        kept = (paint for paint in rest if front or paint.role != "front")
+        return replace(self, paints=(replace(first, figure=picture), *kept))
+
     def layers(self, width: int, height: int) -> list[Layer]:
         """The draft's parts, back to front; laid over each other they are `draw`'s picture to within rounding."""
         result = []

@@ -67,7 +67,7 @@ def denoised(pipeline: Pipeline, request: Request, encoded: Encoded) -> Float32:
     """The clean latent, of shape `key.shape`, as the engine comes to it for a request that is alone."""
     sampler = samplers.SAMPLERS[encoded.sampler]
     noise = encoded.spread * samplers.noise(request.seed, encoded.key.shape)
-    state = samplers.begin(noise, encoded.levels, request.seed)
+    state = samplers.begin(noise, encoded.levels, request.seed, encoded.held)
 
     def predict(conditioning: Any) -> Float32:
         batch = samplers.batch(encoded.key, [request], [state], [conditioning])
@@ -78,7 +78,7 @@ def denoised(pipeline: Pipeline, request: Request, encoded: Encoded) -> Float32:
         if encoded.guidance != 1:
             other = predict(encoded.unconditional)
             prediction = samplers.combined(encoded.guiding, prediction, other, encoded.guidance, state)
-        state = sampler.advance(state, prediction)
+        state = sampler.advance(state, samplers.holding(prediction, encoded.held))
     clean: Float32 = state.result
     return clean
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from limner.pipelines.first_block import FirstBlockCache, Told
 from limner.pipelines.latents import (
     check,
     chosen,
+    held,
     on_white,
     packed,
     padded,
@@ -35,7 +35,7 @@ from limner.pipelines.latents import (
 )
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
-from limner.pipelines.stable_diffusion import decoder
+from limner.pipelines.stable_diffusion import decoder, encoder
 from limner.pipelines.t5 import LONGEST, T5
 
 SIZES = (
@@ -63,14 +63,13 @@ class Flux:
         self._device = parts.device
         self._tokenizer, self._clip = parts.tokenizer("tokenizer"), parts.module("text_encoder")
         self._t5 = T5(parts, "tokenizer_2", "text_encoder_2")
-        self._decoded = decoder(parts)
+        self._decoded, self._encoded = decoder(parts), encoder(parts)
         self._config = parts.config("transformer")
         self._channels = self._config["in_channels"]  # of a token
         self._schedule = flow.checked(parts.config("scheduler"))
         self._token = 2 ** len(parts.config("vae")["block_out_channels"])  # pixels along its side
         self._learned_guidance = bool(self._config.get("guidance_embeds"))
         self._edits = parts.index.get("_class_name") == "FluxKontextPipeline"
-        self._vae: Any = parts.module("vae") if self._edits else None  # that reads references
         self._denoiser = self._loras.network("transformer", self._example)
         caching = model.first_block > 0
         self._cache = FirstBlockCache(parts.module("transformer"), model.first_block) if caching else None
@@ -93,7 +92,8 @@ class Flux:
         learned, beyond = (guidance, 1.0) if guided and not request.negative_prompt else (1.0, guidance)
         prompts = [request.prompt] if beyond == 1 else [request.prompt, request.negative_prompt or ""]
         length = self._t5.length(LONGEST if guided else 256, prompts)
-        seen, layout = self._look(request.references)
+        shown = request.references if self._edits else ()  # what another repaints, it only holds
+        seen, layout = self._look(shown)
         if guided:
             seen["guidance"] = torch.tensor(learned)
         with self._loras.applied(loras):
@@ -107,6 +107,7 @@ class Flux:
             unconditional=told[-1],
             sampler=sampler,
             notes=self._t5.notes(request.prompt) + unguided(request, beyond),
+            held=held(request, width, height, self._encoded, packed),
         )
 
     @torch.inference_mode()
@@ -169,10 +170,7 @@ class Flux:
         sides = min(SIZES, key=lambda size: abs(shape - size[0] / size[1]))
         width, height = (side // self._token * self._token for side in sides)
         pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), np.float32) / 127.5 - 1
-        vae = self._vae
-        given = to_tensor(pixels, self._device).permute(2, 0, 1)[None]
-        latent = vae.encode(given.to(vae.dtype)).latent_dist.mode()[0].float()
-        return packed((latent - vae.config.shift_factor) * vae.config.scaling_factor)
+        return packed(self._encoded(torch.from_numpy(pixels).permute(2, 0, 1)))
 
     def _example(self) -> dict[str, Tensor]:
         """Inputs of one evaluation of a picture of 512×512."""

@@ -26,6 +26,7 @@ from limner.pipelines import flow
 from limner.pipelines.latents import (
     check,
     chosen,
+    held,
     on_white,
     packed,
     padded,
@@ -37,6 +38,8 @@ from limner.pipelines.latents import (
 )
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
+from limner.pipelines.stable_diffusion import latent_of
+from limner.runtime.torch import tiling
 
 TEXT = 512
 """Tokens of every prompt, padding among them; a longer prompt has as many as it needs."""
@@ -148,6 +151,7 @@ class Flux2:
             unconditional=told[-1],
             sampler=sampler,
             notes=notes,
+            held=held(request, width, height, lambda picture: unpacked(self._tokens(picture)), packed),
         )
 
     @torch.inference_mode()
@@ -221,10 +225,13 @@ class Flux2:
         width, height = (side // self._multiple * self._multiple for side in picture.size)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32) / 127.5 - 1
-        given = to_tensor(pixels, self._device).permute(2, 0, 1)[None].to(self._vae.dtype)
-        cells = self._vae.encode(given).latent_dist.mode()[0].float()
-        latent: Tensor = (packed(cells) - self._mean) / self._deviation
-        return latent
+        return self._tokens(torch.from_numpy(pixels).permute(2, 0, 1))
+
+    def _tokens(self, picture: Tensor) -> Tensor:
+        """A picture, (3, H, W) in [-1, 1], as the denoiser sees it: (H/16, W/16, C)."""
+        tiling(self._vae, picture.shape[1] * picture.shape[2], self._device)  # as decoding may have left it otherwise
+        tokens: Tensor = (packed(latent_of(self._vae, picture)) - self._mean) / self._deviation
+        return tokens
 
     def _example(self, text: int) -> dict[str, Tensor]:
         """What the denoiser is given for 1024×1024 pixels, with `text` channels of text."""

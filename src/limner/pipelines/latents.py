@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limner.engine.core import PREVIEW_SIDE, Float32, Request, UInt8
+from limner.engine.core import PREVIEW_SIDE, Float32, Held, Request, UInt8
 from limner.errors import InvalidRequest
 from limner.pipelines.base import pooled
+from limner.pipelines.repaint import coarse
 
 Choice = TypeVar("Choice")
 
@@ -28,13 +29,18 @@ def check(request: Request, family: str, *, references: bool) -> None:
     """Refuse what no family with a latent does, and references where this model has no method for them.
 
     Raises:
-        InvalidRequest: the request has a strength, a style, a scene, or such references.
+        InvalidRequest: the request has a strength, a style, a scene, or such references beside what it repaints.
     """
     for name in ("strength", "style", "scene"):
         if getattr(request, name) is not None:
             raise InvalidRequest(f"{family} has no {name}; the built-in painter has. Leave it out, or ask that model.")
-    if request.references and not references:
+    if further(request) and not references:
         raise no_references(family)
+
+
+def further(request: Request) -> tuple[UInt8, ...]:
+    """The references beside the picture that is repainted, where one is."""
+    return request.references if request.mask is None else request.references[1:]
 
 
 def unguided(request: Request, guidance: float) -> tuple[str, ...]:
@@ -65,6 +71,30 @@ def unpacked(tokens: Tensor) -> Tensor:
     rows, columns, channels = tokens.shape
     cells = tokens.reshape(rows, columns, channels // 4, 2, 2).permute(2, 0, 3, 1, 4)
     return cells.reshape(channels // 4, 2 * rows, 2 * columns)
+
+
+def held(
+    request: Request,
+    width: int,
+    height: int,
+    encoded: Callable[[Tensor], Tensor],
+    arranged: Callable[[Tensor], Tensor] = lambda latent: latent,
+) -> Held | None:
+    """What a request with a mask holds of the picture that it repaints; None without a mask.
+
+    Args:
+        width, height: what is painted, `padded`; the picture stands in its middle, its last pixels repeated around it.
+        encoded: from pixels in [-1, 1], (3, height, width), to their clean latent, (C, h, w).
+        arranged: from that to the latent as the engine has it: `packed`, say.
+    """
+    if request.mask is None:
+        return None
+    top, left = (height - request.height) // 2, (width - request.width) // 2
+    around = (top, height - request.height - top), (left, width - request.width - left)
+    picture = np.pad(request.references[0][..., :3], (*around, (0, 0)), "edge").astype(np.float32) / 127.5 - 1
+    clean = encoded(torch.from_numpy(picture).permute(2, 0, 1))
+    share = 1 - coarse(np.pad(request.mask, around, "edge"), *clean.shape[1:])
+    return Held(to_array(arranged(clean)), to_array(arranged(torch.from_numpy(share).expand(clean.shape))))
 
 
 def to_pixels(decoded: Tensor, width: int, height: int) -> UInt8:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from PIL import Image
 from pydantic import ValidationError
 
 from limner.engine import levels
-from limner.engine.core import PREVIEW_SIDE, SEEDS, Batch, Encoded, Float32, Key, Request, UInt8
+from limner.engine.core import PREVIEW_SIDE, SEEDS, Batch, Encoded, Float32, Held, Key, Request, UInt8
 from limner.errors import InvalidRequest
 from limner.painter import fullsize
 from limner.painter.bank import Bank
@@ -36,9 +37,11 @@ from limner.painter.fullsize import FullSize
 from limner.painter.matting import Matting
 from limner.painter.planner import MOST_REFERENCES, ParsingPlanner, Planner
 from limner.painter.planner.reader import Reader
+from limner.painter.repaint import Frame, grounded
 from limner.painter.scene import Reference, Scene, Style, Thing
 from limner.painter.words import Words
 from limner.pipelines.base import pooled
+from limner.pipelines.repaint import coarse
 from limner.runtime.openvino import Network
 
 WEIGHTS = Path(__file__).parent.parent / "painter" / "weights" / "denoiser"
@@ -54,6 +57,8 @@ class Drafted:
     draft: Draft  # drawn again at full size: as vectors it is small, and many requests may wait
     strength: float
 
+
+FLOWS = "The prompt names no place, so the colours around the mask flow in behind what it names."
 
 PIXELS_A_TOKEN = 500
 """How many pixels of the full size take as long as the denoiser takes for a token of one evaluation: 460 to 580 were
@@ -83,7 +88,7 @@ class PainterPipeline:
         self._denoiser = denoiser
         self._matting = matting
         self._full_size = full_size
-        self._cut: tuple[tuple[UInt8, ...], tuple[Cutout, ...]] = ((), ())
+        self._cut: tuple[tuple[UInt8, ...], int, tuple[Cutout, ...]] = ((), 0, ())
 
     @classmethod
     def load(cls, weights: Path = WEIGHTS, threads: int = 0) -> PainterPipeline:
@@ -119,10 +124,12 @@ class PainterPipeline:
             raise InvalidRequest("The painter takes no negative prompt: say in the prompt what is to be seen.")
         if request.loras:
             raise InvalidRequest("The painter takes no LoRA; only models of weights of your own do. Leave loras out.")
-        if len(request.references) > MOST_REFERENCES:
-            raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {len(request.references)}.")
-        found = self._found(request.references)
-        cutouts = self.cutouts(request.references)
+        repainted = 0 if request.mask is None else 1
+        shown = len(request.references) - repainted
+        if shown > MOST_REFERENCES:
+            raise InvalidRequest(f"A picture shows up to {MOST_REFERENCES} references, not {shown}.")
+        found = self._found(request.references, repainted)
+        cutouts = tuple(cutout.pixels for cutout in found)
         aspect = request.width / request.height
         scene, notes = self._scene(request, aspect, found)
         notes += tuple(
@@ -132,6 +139,11 @@ class PainterPipeline:
         )
         draft = compose(scene, aspect, self._bank, cutouts)
         rows, cols = grid(request.width, request.height)
+        held = None
+        if request.mask is not None:
+            picture = request.references[0][..., :3]
+            draft = grounded(draft, scene, picture, request.mask)
+            held = _held(picture, request.mask, rows * PATCH, cols * PATCH)
         native = draft.draw(cols * PATCH, rows * PATCH)
 
         strength = STRENGTH if request.strength is None else request.strength
@@ -159,6 +171,7 @@ class PainterPipeline:
             plan=scene.model_dump(mode="json"),
             detail=Drafted(scene, draft, strength),
             notes=notes,
+            held=held,
         )
 
     def evaluate(self, batch: Batch) -> Float32:
@@ -192,21 +205,29 @@ class PainterPipeline:
         """
         return tuple(cutout.pixels for cutout in self._found(references))
 
-    def _found(self, references: tuple[UInt8, ...]) -> tuple[Cutout, ...]:
-        """The subjects, cut out once for all pictures of a call, which share their references."""
-        if references is not self._cut[0]:
-            self._cut = (references, tuple(cut_out(reference, self._matting) for reference in references))
-        return self._cut[1]
+    def _found(self, references: tuple[UInt8, ...], first: int = 0) -> tuple[Cutout, ...]:
+        """The subjects from the `first` reference on, cut out once for all pictures of a call, which share them."""
+        known, since, found = self._cut
+        if references is not known or first != since:
+            found = tuple(cut_out(reference, self._matting) for reference in references[first:])
+            self._cut = (references, first, found)
+        return found
 
     def _scene(self, request: Request, aspect: float, cutouts: Sequence[Cutout]) -> tuple[Scene, tuple[str, ...]]:
         """The scene to paint, and sentences about what of the request it does not show."""
         style = cast("Style | None", request.style)
         if request.scene is None:
+            frame = None if request.mask is None else Frame.around(request.mask)
+            if frame is not None:
+                aspect = min(max(aspect * frame.width / frame.height, 0.25), 4)
             ratios = [cutout.pixels.shape[1] / cutout.pixels.shape[0] for cutout in cutouts]
             busts = [index for index, cutout in enumerate(cutouts) if cutout.bust]
             plan = self._planner.plan(request.prompt, request.seed, aspect, ratios, style, busts)
             unused = ", ".join(f'"{word}"' for word in plan.unused)
-            return plan.scene, plan.notes + ((f"Words that had no effect: {unused}.",) if unused else ())
+            notes = plan.notes + ((f"Words that had no effect: {unused}.",) if unused else ())
+            if frame is None:
+                return plan.scene, notes
+            return frame.moved(plan.scene, placed=plan.placed), notes + (() if plan.placed else (FLOWS,))
         try:
             scene = Scene.model_validate(request.scene)
         except ValidationError as error:
@@ -231,3 +252,10 @@ class PainterPipeline:
         sprites = (sprite(Reference(index=k), REFERENCE_SIDE * PATCH, self._bank, cutouts) for k in range(len(cutouts)))
         none = np.zeros((0, 4 * PATCH * PATCH), np.float32)
         return np.concatenate([none, *map(reference_patches, sprites)])[None]
+
+
+def _held(picture: UInt8, mask: UInt8, height: int, width: int) -> Held:
+    """What is held at the native size of the picture, (H, W, 3), that is repainted inside the mask, (H, W)."""
+    native = Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BOX)
+    clean = np.asarray(native, np.float32).transpose(2, 0, 1) / np.float32(127.5) - 1
+    return Held(clean, 1 - coarse(mask, height, width))

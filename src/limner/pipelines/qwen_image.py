@@ -24,6 +24,8 @@ from limner.pipelines import flow
 from limner.pipelines.latents import (
     check,
     chosen,
+    further,
+    held,
     on_white,
     packed,
     padded,
@@ -35,6 +37,7 @@ from limner.pipelines.latents import (
 )
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
+from limner.pipelines.stable_diffusion import latent_of
 
 Grid = tuple[int, int, int]
 """Frames, rows and columns of tokens of one picture in the sequence."""
@@ -137,7 +140,7 @@ class QwenImage:
         texts = [
             self._read(prompt, seen) for prompt in ([request.prompt, negative] if guidance != 1 else [request.prompt])
         ]
-        latents = [self._latent(_resized(picture, REFERENCE_AREA)) for picture in pictures]
+        latents = [packed(self._encoded(_pixels(_resized(picture, REFERENCE_AREA)))) for picture in pictures]
         grids = ((1, rows, columns), *((1, *latent.shape[:2]) for latent in latents))
         longest = -(-max(len(text) for text in texts) // BUCKET) * BUCKET
         self._fits(longest, grids)
@@ -155,6 +158,7 @@ class QwenImage:
             sampler=sampler,
             guiding="norm-kept",
             notes=unguided(request, guidance),
+            held=held(request, width, height, self._encoded, packed),
         )
 
     @torch.inference_mode()
@@ -194,9 +198,10 @@ class QwenImage:
         """The references, checked, on white."""
         most = self._editing.references
         check(request, "Qwen-Image" if most == 0 else "Qwen-Image-Edit", references=most != 0)
-        if most is not None and len(request.references) > most:
-            raise InvalidRequest(f"Qwen-Image-Edit takes {most} reference, not {len(request.references)}. Send one.")
-        pictures = [Image.fromarray(on_white(reference)) for reference in request.references]
+        references = further(request) if most == 0 else request.references
+        if most is not None and len(references) > most:
+            raise InvalidRequest(f"Qwen-Image-Edit takes {most} reference, not {len(references)}. Send one.")
+        pictures = [Image.fromarray(on_white(reference)) for reference in references]
         for picture in pictures:
             if max(picture.size) > LONGEST * min(picture.size):
                 raise InvalidRequest(
@@ -236,12 +241,10 @@ class QwenImage:
         ).last_hidden_state[0]
         return states[reading.dropped :]
 
-    def _latent(self, picture: Image.Image) -> Tensor:
-        """The tokens of a reference, (rows, columns, C)."""
-        pixels = torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)
-        frames = pixels[None, :, None].to(self._device, self._vae.dtype)
-        latent = (self._vae.encode(frames).latent_dist.mode()[0, :, 0].float() - self._mean) / self._deviation
-        return packed(latent)
+    def _encoded(self, picture: Tensor) -> Tensor:
+        """The clean latent, (C, h, w), of a picture, (3, H, W) in [-1, 1]."""
+        latent = latent_of(self._vae, picture[:, None])[:, 0]  # of one frame
+        return (latent - self._mean) / self._deviation
 
     def _fits(self, text: int, grids: Sequence[Grid]) -> None:
         """Raises InvalidRequest where the text is longer than the transformer has places for."""
@@ -250,6 +253,11 @@ class QwenImage:
             raise InvalidRequest(
                 f"The prompt, with its references, is {text} tokens long; this model reads {places}. Shorten it."
             )
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """(3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)
 
 
 def _filled(text: Tensor, length: int) -> tuple[Tensor, Tensor]:

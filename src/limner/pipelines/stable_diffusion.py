@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.engine import levels, samplers
-from limner.engine.core import Batch, Encoded, Float32, Key, Request, SamplerName, UInt8
+from limner.engine.core import Batch, Encoded, Float32, Held, Key, Request, SamplerName, UInt8
 from limner.errors import InvalidRequest, ModelUnusable
 from limner.models.registry import Model
 from limner.pipelines import clip
@@ -34,6 +34,8 @@ from limner.pipelines.latents import (
     Conditioning,
     check,
     chosen,
+    further,
+    held,
     padded,
     preview,
     stacked,
@@ -44,6 +46,7 @@ from limner.pipelines.latents import (
 )
 from limner.pipelines.lora import Chosen, Loras
 from limner.pipelines.parts import Network, Parts, Wrap
+from limner.runtime.torch import tiling
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v_prediction", "sample": "clean"}
 """What the scheduler's settings call a network's output, and what we do."""
@@ -143,6 +146,7 @@ class Runs:
         self._multiple = self.cell * 2 ** (len(self._unet["block_out_channels"]) - 1)
         self._adapter = Adapter(Path(model.adapter), parts, model.reference_strength) if model.adapter else None
         self.loras = Loras(parts, model)
+        self._encoded = encoder(parts)
         beside = self._adapter.fingerprint if self._adapter else ""
         whole = f"{parts.fingerprint} {beside} {self.loras.fingerprint}"
         self.fingerprint = hashlib.sha256(whole.encode()).hexdigest()[:16]
@@ -183,6 +187,7 @@ class Runs:
             guidance=1.0 if self._unet.get("time_cond_proj_dim") else guidance,
             beside=self._beside(request, guidance),
             loras=self.loras.chosen(request),
+            held=held(request, width, height, self._encoded),
         )
 
     def evaluated(self, denoiser: Network, batch: Batch) -> Float32:
@@ -199,7 +204,7 @@ class Runs:
         """What the denoiser is told beside the text: with guidance's prompt, and without."""
         width = self._unet.get("time_cond_proj_dim")
         embedded = {"timestep_cond": embedded_guidance(guidance, width)} if width else {}
-        shown = self._adapter.conditioning(request.references) if self._adapter else ({}, {})
+        shown = self._adapter.conditioning(further(request)) if self._adapter else ({}, {})
         return embedded | dict(shown[0]), embedded | dict(shown[1])
 
 
@@ -217,6 +222,7 @@ class Run:
     guidance: float  # by two predictions; 1 also where the denoiser embeds it
     beside: tuple[Conditioning, Conditioning]
     loras: Chosen
+    held: Held | None
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -240,6 +246,7 @@ class Run:
             sampler=self.sampler,
             spread=self.spread,
             notes=notes,
+            held=self.held,
         )
 
 
@@ -285,13 +292,46 @@ def decoder(parts: Parts) -> Callable[[Float32], Tensor]:
         network = parts.network(
             "vae", lambda: {name: torch.zeros(1, config.get("latent_channels", 4), 64, 64)}, "decode"
         )
-    mean, deviation = (config.get(f"latents_{name}") for name in ("mean", "std"))
-    scale, shift = config.get("scaling_factor", 1.0), config.get("shift_factor") or 0.0
-    if mean is not None and deviation is not None:
-        scale = scale / torch.tensor(deviation, device=parts.device).view(-1, 1, 1)
-        shift = torch.tensor(mean, device=parts.device).view(-1, 1, 1)
+    scale, shift = _normal(parts)
 
     def decoded(x: Float32) -> Tensor:
         return network(**{name: to_tensor(x[None], parts.device) / scale + shift})[0]
 
     return decoded
+
+
+def encoder(parts: Parts) -> Callable[[Tensor], Tensor]:
+    """What makes a clean latent, (C, h, w), of a picture, (3, H, W) in [-1, 1]: `decoder`'s other half.
+
+    Its weights are loaded when it is first called, where the decoder has been converted and few will ask for it.
+    """
+    scale, shift = _normal(parts)
+    precise = parts.dtype == torch.float16 and parts.config("vae").get("force_upcast")  # as for the decoder
+
+    def encoded(picture: Tensor) -> Tensor:
+        vae = parts.module("vae").float() if precise else parts.module("vae")
+        tiling(vae, picture.shape[1] * picture.shape[2], parts.device)
+        latent: Tensor = (latent_of(vae, picture) - shift) * scale
+        return latent
+
+    return encoded
+
+
+def latent_of(vae: Any, picture: Tensor) -> Tensor:
+    """What an autoencoder makes of a picture, (3, ..., H, W) in [-1, 1]: its distribution's mode, (C, ..., h, w)."""
+    found = vae.encode(picture[None].to(vae.device, vae.dtype), return_dict=False)[0]
+    latent: Tensor = (found if isinstance(found, Tensor) else found.mode())[
+        0
+    ].float()  # AutoencoderTiny knows it at once
+    return latent
+
+
+def _normal(parts: Parts) -> tuple[Any, Any]:
+    """Scale and shift of what the denoiser sees of an autoencoder's latent: (latent - shift) * scale."""
+    config = parts.config("vae")
+    scale, shift = config.get("scaling_factor", 1.0), config.get("shift_factor") or 0.0
+    mean, deviation = (config.get(f"latents_{name}") for name in ("mean", "std"))
+    if mean is not None and deviation is not None:
+        scale = scale / torch.tensor(deviation, device=parts.device).view(-1, 1, 1)
+        shift = torch.tensor(mean, device=parts.device).view(-1, 1, 1)
+    return scale, shift

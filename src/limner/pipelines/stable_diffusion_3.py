@@ -23,6 +23,7 @@ from limner.pipelines.latents import (
     Conditioning,
     check,
     chosen,
+    held,
     padded,
     preview,
     stacked,
@@ -33,7 +34,7 @@ from limner.pipelines.latents import (
 )
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
-from limner.pipelines.stable_diffusion import decoder
+from limner.pipelines.stable_diffusion import decoder, encoder
 from limner.pipelines.t5 import T5
 
 T5_TOKENS = 256
@@ -65,7 +66,7 @@ class StableDiffusion3:
         self._t5 = T5(parts, "tokenizer_3", "text_encoder_3") if parts.has("text_encoder_3") else None
         if self._t5 is None and not any(self._clips):
             raise ModelUnusable(f"{parts.folder} has no text encoder. Copy the model's folder again, whole.")
-        self._decoded = decoder(parts)
+        self._decoded, self._encoded = decoder(parts), encoder(parts)
         self._schedule = flow.checked(parts.config("scheduler"))
         self._steps, self._guidance = usual(self._config, model.weights)
         self._channels, self._patch = self._config["in_channels"], self._config["patch_size"]
@@ -98,6 +99,7 @@ class StableDiffusion3:
             unconditional=told[-1],
             sampler=sampler,
             notes=(self._t5.notes(request.prompt) if self._t5 else ()) + unguided(request, guidance),
+            held=held(request, width, height, self._encoded),
         )
 
     @torch.inference_mode()

@@ -15,10 +15,10 @@ from limner.engine import samplers
 from limner.engine.core import Batch, Encoded, Float32, Key, Request, SamplerName, UInt8
 from limner.models.registry import Model
 from limner.pipelines import flow
-from limner.pipelines.latents import check, chosen, padded, preview, to_array, to_pixels, to_tensor
+from limner.pipelines.latents import check, chosen, held, padded, preview, to_array, to_pixels, to_tensor
 from limner.pipelines.lora import Loras
 from limner.pipelines.parts import Parts
-from limner.pipelines.stable_diffusion import decoder
+from limner.pipelines.stable_diffusion import decoder, encoder
 
 BUCKET = 32
 """The network fills texts up to a multiple of so many tokens; those of one multiple need no mask beside each other."""
@@ -40,7 +40,8 @@ class ZImage:
         self._device, self._dtype = parts.device, parts.dtype
         self._tokenizer, self._text = parts.tokenizer(), parts.module("text_encoder").base_model
         # The network takes a list of tensors for the texts, whose lengths differ: no network of tensors alone.
-        self._denoiser, self._decoded = parts.module("transformer"), decoder(parts)
+        self._denoiser = parts.module("transformer")
+        self._decoded, self._encoded = decoder(parts), encoder(parts)
         self._noising = flow.checked(parts.config("scheduler"))
         settings = parts.config("transformer")
         self._channels = settings["in_channels"]
@@ -75,6 +76,7 @@ class ZImage:
             unconditional=negative[0] if negative else None,
             sampler=sampler,
             notes=notes,
+            held=held(request, width, height, self._encoded),
         )
 
     @torch.inference_mode()

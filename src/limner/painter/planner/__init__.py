@@ -42,6 +42,7 @@ class Plan:
     unused: tuple[str, ...] = ()  # words that had no effect
     notes: tuple[str, ...] = ()  # sentences for people
     granted: tuple[str, ...] = ()  # words for what the place draws by itself
+    placed: bool = True  # the prompt says or hints where it is
 
 
 class NearWords(TextEncoder, Protocol):
@@ -133,7 +134,8 @@ class ParsingPlanner:
             items=items,
             variant=dice("variant").randrange(2**32),
         )
-        return Plan(scene, tuple(reading.unused), tuple(reading.notes), tuple(reading.granted))
+        placed = "place" in reading.setting or bool(reading.hints)
+        return Plan(scene, tuple(reading.unused), tuple(reading.notes), tuple(reading.granted), placed)
 
     def read(self, prompt: str, by: By = "both") -> Reading:
         """What the prompt says, before the seed decides the rest.
