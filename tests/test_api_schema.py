@@ -33,6 +33,7 @@ from limner.config import Settings
 from limner.errors import Code, ModelUnusable
 
 KEY = "sk-api-schema"
+OPENAIS = ("/v1/images/generations", "/v1/images/edits")
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -60,8 +61,8 @@ def probe(server: Server, checks: list[schemathesis.CheckFunction], mode: Genera
     document = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [result.ok() for result in document.get_all_operations()]
     paths = {API, "/v1/models/{name}", "/files/{name}", "/metrics", "/v1/jobs", "/v1/jobs/{id}", "/v1/jobs/{id}/events"}
-    assert {operation.path for operation in operations} > paths
-    breakable = [document[path]["POST"] for path in (API, "/v1/pictures", "/v1/scenes", "/v1/jobs")]
+    assert {operation.path for operation in operations} > paths | {*OPENAIS}
+    breakable = [document[path]["POST"] for path in (API, "/v1/pictures", "/v1/scenes", "/v1/jobs", *OPENAIS)]
     breakable += [document["/v1/jobs"]["GET"], document["/v1/jobs/{id}/events"]["GET"]]
     for operation in operations if mode is GenerationMode.POSITIVE else breakable:
 

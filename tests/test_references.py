@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from hostile_server import HostileServer, redirects, reply, sends
 from limner.config import Settings
-from limner.decode import LONG_SIDE, MAX_CHUNKS, MAX_SCANS, decode
+from limner.decode import LONG_SIDE, MAX_CHUNKS, MAX_SCANS, decode, size
 from limner.engine.core import UInt8
 from limner.errors import Code, InvalidRequest, ReferenceRefused
 from limner.references import read, refusals, sources, unpack
@@ -325,6 +325,34 @@ def test_the_picture_is_turned_upright_by_its_exif(form: str, orientation: int) 
     pixels = decode(saved(corners(), form, exif=exif), SETTINGS)
     assert pixels.shape == ((48, 32, 4) if 5 <= orientation <= 8 else (32, 48, 4))
     assert quadrants(pixels) == TURNED[orientation]
+    assert size(saved(corners(), form, exif=exif), SETTINGS) == pixels.shape[1::-1]
+
+
+def test_a_png_is_turned_by_an_exif_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(corners(), exif=exif)
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4])]
+    data = data.replace(chunk, b"")
+    end = data.index(b"IEND") - 4
+    data = data[:end] + chunk + data[end:]
+    assert quadrants(decode(data, SETTINGS)) == TURNED[6]
+    assert size(data, SETTINGS) == (32, 48)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_the_size_is_read_without_the_pixels(form: str) -> None:
+    whole = saved(corners(3000, 1000), form)
+    assert size(whole, SETTINGS) == (3000, 1000)
+    assert size(saved(Image.new("RGBA", (30, 20)), "PNG"), SETTINGS) == (30, 20)
+    with pytest.raises(ReferenceRefused, match="damaged or cut short"):
+        size(whole[: len(whole) // 2], SETTINGS)
+    with pytest.raises(ReferenceRefused, match="over 1 megapixels"):
+        size(whole, Settings(reference_max_pixels=10**6))
+    if form == "PNG":  # its pixels are no deflate stream, which nobody notices
+        at = whole.index(b"IDAT") + 4
+        size(whole[:at] + b"\xff" * 8 + whole[at + 8 :], SETTINGS)
 
 
 def test_a_large_picture_is_turned_and_reduced() -> None:

@@ -19,6 +19,7 @@ from limner.course import Workshop
 from limner.engine.core import SEEDS, Event
 from limner.errors import Busy, Closing, InvalidRequest, KeyReused, LimnerError, ReferenceRefused, StorageFailed
 from limner.fetch import check_webhook
+from limner.models.abilities import abilities, readable
 from limner.order import Order, result_digest, signed
 from limner.runner import Runner
 from limner.storage import jobs, leases, usage
@@ -45,6 +46,11 @@ class Idempotency:
     body_digest: str
 
 
+SizeLike = Callable[[int, int], tuple[int, int]]
+"""From the width and the height of an order's first reference, upright, to those of the pictures. May raise
+InvalidRequest."""
+
+
 class Intake:
     """Where orders come in."""
 
@@ -65,9 +71,16 @@ class Intake:
             whole, negative = negative, prompts.check(negative, settings, "negative_prompt")
             if len(negative) < len(whole):
                 notes.append(f"The negative prompt was cut at {len(negative)} characters.")
-        if len(order.references) > settings.reference_max_count:
+        shown = len(order.references) - order.mask
+        if order.mask and not shown:
+            raise InvalidRequest(
+                "A mask needs the picture that it is a mask of. Send that as the first reference.", "mask"
+            )
+        if order.mask:
+            await asyncio.to_thread(self._check_mask, order.model)
+        if shown > settings.reference_max_count:
             raise ReferenceRefused(
-                f"Field subject_reference holds {len(order.references)} references; at most "
+                f"Field subject_reference holds {shown} references; at most "
                 f"{settings.reference_max_count} can be used.",
                 "count",
             )
@@ -76,11 +89,15 @@ class Intake:
                 f"{order.n} pictures were asked for at once, but at most {settings.queue_limit} fit. Ask for fewer."
             )
         if len(json.dumps(order.scene)) > SCENE_LONGEST:
-            raise InvalidRequest(f"Field scene must be at most {SCENE_LONGEST} characters of JSON; shorten it.")
+            raise InvalidRequest(
+                f"Field scene must be at most {SCENE_LONGEST} characters of JSON; shorten it.", "scene"
+            )
         if len(order.loras) > LORAS_MOST or any(len(name) > NAME_LONGEST for name, _ in order.loras):
-            raise InvalidRequest(f"Field loras must be at most {LORAS_MOST} names of {NAME_LONGEST} characters.")
+            raise InvalidRequest(
+                f"Field loras must be at most {LORAS_MOST} names of {NAME_LONGEST} characters.", "loras"
+            )
         if order.style is not None and len(order.style) > NAME_LONGEST:
-            raise InvalidRequest(f"Field style must be at most {NAME_LONGEST} characters.")
+            raise InvalidRequest(f"Field style must be at most {NAME_LONGEST} characters.", "style")
         if order.webhook is not None:
             check_webhook(order.webhook)
         self.tenants.check(caller, order)
@@ -88,6 +105,16 @@ class Intake:
             check = self.shop.policy.check_prompt(text)
             await self.shop.inspect(check, "prompt", tenant=caller.tenant, job=job_id, prompt=text)
         return replace(order, prompt=words, negative_prompt=negative), tuple(notes)
+
+    def _check_mask(self, name: str) -> None:
+        """Raises InvalidRequest where a model repaints nothing, as far as that can be told without loading it."""
+        models = self.shop.models
+        model = models.lookup(name)
+        if abilities(model).mask or not readable(model):
+            return
+        able = ", ".join(other.name for other in models.models if abilities(other).mask)
+        other = f"Leave the mask out, or ask {able}." if able else "No model here does: leave the mask out."
+        raise InvalidRequest(f"Model {name} repaints no part of a picture. {other}", "mask")
 
     async def accept(
         self,
@@ -98,8 +125,12 @@ class Intake:
         *,
         waits: bool,
         watch: Callable[[Event], None] | None = None,
+        size_like: SizeLike | None = None,
     ) -> tuple[Job, bool]:
-        """The job of this order, and whether it is a new one. Where there is room it is begun at once."""
+        """The job of this order, and whether it is a new one. Where there is room it is begun at once.
+
+        With `size_like` the first reference decides the order's size, once nothing else stands against it.
+        """
         if self.runner.closed:
             raise Closing
         job_id = job_id or secrets.token_hex(16)
@@ -112,11 +143,25 @@ class Intake:
         self._coming += coming  # from here on, since other calls come while this one waits for what follows
         self.runner.expected.add(job_id)
         try:
-            files = [await self._unpacked(source) for source in order.references]
-            counted = not await self._came_before(caller, idempotency) and await self.tenants.take(caller, order)
+            files = await self._unpacked(order)
+            retry = await self._came_before(caller, idempotency, sure=size_like is not None)
+            sized = size_like is None
+            if size_like is not None and not retry:
+                if waits and not here:
+                    raise Busy(FULL)
+                order, files = await self._sized(order, files, caller, size_like)
+                sized = True
+            counted = not retry and await self.tenants.take(caller, order)
             job = self._job(job_id, order, caller, idempotency, files, notes, here=here)
+            # A retry without a size is answered by the first call's job, and turned away if that lets go of its key.
             record = partial(
-                self._record, job=job, caller=caller, order=order, counted=counted, may_wait=not waits, here=here
+                self._record,
+                job=job,
+                caller=caller,
+                order=order,
+                counted=counted,
+                may_wait=sized and not waits,
+                here=sized and here,
             )
             if self.runner.closed:
                 raise Closing
@@ -145,20 +190,48 @@ class Intake:
             self._coming -= coming
             self.runner.expected.discard(job_id)
 
-    async def _came_before(self, caller: Caller, idempotency: Idempotency | None) -> bool:
-        """Whether this is a retry, which is not counted where rates are counted outside the database."""
-        if idempotency is None or self.shop.settings.limits_url is None:
+    async def _came_before(self, caller: Caller, idempotency: Idempotency | None, *, sure: bool) -> bool:
+        """Whether this is a retry, as far as that has to be known before it is recorded.
+
+        It has to where `sure` says so, and where rates are counted outside the database.
+        """
+        if idempotency is None or not (sure or self.shop.settings.limits_url is not None):
             return False
         since = time.time() - self.shop.settings.idempotency_seconds
         find = partial(jobs.by_idempotency_key, tenant=caller.tenant, key=idempotency.key, since=since)
         return await self.shop.database.run(find) is not None
 
-    async def _unpacked(self, source: str) -> bytes | None:
-        """A reference that came with the request; None for one that is to be fetched. Raises ReferenceRefused."""
-        if not references.is_url(source):
-            return await references.unpacked(source, self.shop.settings)
-        references.check_url(source)
-        return None
+    async def _unpacked(self, order: Order) -> list[bytes | None]:
+        """The references that came with the request; None for one that is to be fetched. Raises ReferenceRefused."""
+        files: list[bytes | None] = []
+        for number, source in enumerate(order.references, 1):
+            with references.as_mask(order.mask and number == len(order.references)):
+                if references.is_url(source):
+                    references.check_url(source)
+                    files.append(None)
+                else:
+                    files.append(await references.unpacked(source, self.shop.settings))
+        return files
+
+    async def _sized(
+        self, order: Order, files: Sequence[bytes | None], caller: Caller, size_like: SizeLike
+    ) -> tuple[Order, list[bytes | None]]:
+        """The order in the size that its first reference decides, which is fetched here where it is a URL.
+
+        Raises:
+            Busy, QuotaUsed: a limit of the caller's stands against it, so that nothing was fetched.
+            ReferenceRefused, InvalidRequest: the picture, or its size, cannot be used.
+        """
+        settings = self.shop.settings
+        look = partial(self.tenants.look, caller=caller, order=order, now=time.time())
+        await self.shop.database.run(look, writing=False)
+        first, *others = files
+        if first is None:
+            first = await references.fetched(order.references[0], settings)
+        width, height = size_like(*await references.size_of(first, settings))
+        order = replace(order, width=width, height=height)
+        self.tenants.check(caller, order)
+        return order, [first, *others]
 
     def _job(
         self,

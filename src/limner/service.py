@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -18,20 +20,23 @@ from limner import imaging, prompts, references
 from limner.backends.base import Backend
 from limner.config import Settings
 from limner.course import Course, Picture, Preview, Workshop
-from limner.engine.core import SEEDS, Event, Failed, Started
+from limner.decode import LONG_SIDE
+from limner.engine.core import SEEDS, Event, Failed, Started, UInt8
 from limner.engine.pool import Pool
 from limner.errors import (
+    Busy,
     Closing,
     EngineFailed,
     InvalidRequest,
     JobCancelled,
+    LimnerError,
     NoSuchJob,
     StorageFailed,
     TimedOut,
     of_code,
     told,
 )
-from limner.intake import Idempotency, Intake, seeds_of
+from limner.intake import Idempotency, Intake, SizeLike, seeds_of
 from limner.models import entries
 from limner.models.registry import PAINTER
 from limner.order import Order, requests_of
@@ -39,12 +44,23 @@ from limner.provenance import Signer
 from limner.runner import Runner
 from limner.safety import Policy
 from limner.storage import jobs
-from limner.storage.blobs import Blobs
+from limner.storage.blobs import Blobs, new_name
 from limner.storage.database import Database
 from limner.storage.jobs import Image, Job
 from limner.tenants import ANYONE, Caller, Tenants, refuse_open
 
-__all__ = ["Idempotency", "Image", "Job", "Order", "Outcome", "Picture", "Preview", "Service", "StoredPicture"]
+__all__ = [
+    "Idempotency",
+    "Image",
+    "Job",
+    "Order",
+    "Outcome",
+    "Picture",
+    "Preview",
+    "Service",
+    "SizeLike",
+    "StoredPicture",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +70,11 @@ LOOK_SECONDS = 0.5
 
 WAIT_SECONDS = 0.1
 """How often it is looked at for a call that waits for it."""
+
+LOOKED_AT_ONCE = 4
+"""Most references of one tenant that are looked at for themselves at once; each may be fetched from afar."""
+
+UNPAINTED = "Nothing was painted. Try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +87,7 @@ class Outcome:
     notes: tuple[str, ...] = ()  # sentences about what had no effect, and why
     plan: dict[str, Any] | None = None  # the first picture's scene
     replayed: bool = False  # this is the answer to an earlier call with the same Idempotency-Key
+    errors: tuple[LimnerError, ...] = ()  # why each of the others is missing, in the order of their seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,8 @@ class Service:
         shop = Workshop(settings, backend, database, blobs, self.models, self.policy, Signer.load(settings))
         self.runner = Runner(shop)
         self.intake = Intake(shop, self.tenants, self.runner)
+        self._shop = shop
+        self._looking: Counter[str] = Counter()  # references that are looked at for themselves, by tenant
         self._end: asyncio.Task[None] | None = None
 
     @property
@@ -134,12 +158,20 @@ class Service:
         job_id: str | None = None,
         idempotency: Idempotency | None = None,
         watch: Callable[[Event], None] | None = None,
+        accepted: Callable[[Job, bool], None] | None = None,
+        size_like: SizeLike | None = None,
     ) -> Outcome:
         """Paint the pictures of `order` and wait for them: as many as are ready within request_seconds.
 
         Picture k has seed (seed + k) mod 2**64; the same order with the same seed has the same bytes (unless a chat
-        endpoint rewrites the prompt). `watch` is told every event of the backend. Who leaves early, or waited
-        long enough, cancels what is not painted yet, unless the call has an idempotency key: a retry with it waits on.
+        endpoint rewrites the prompt). Who leaves early, or waited long enough, cancels what is not painted yet, unless
+        the call has an idempotency key: a retry with it waits on.
+
+        Args:
+            watch: is told every event of the backend.
+            accepted: is told the job once it is recorded, and whether it is a new one.
+            size_like: makes the size of the first reference that of the pictures; the order's own is then the least
+                that can come of it.
 
         Raises:
             InvalidRequest, IllegalCharacters, PromptRefused, KeyReused: the order cannot be filled as it is.
@@ -149,9 +181,13 @@ class Service:
             LimnerError: every picture failed; the first one's error.
         """
         # On its own, so that a client that leaves leaves no job behind that nobody paints.
-        accepting = asyncio.create_task(self.intake.accept(order, caller, job_id, idempotency, waits=True, watch=watch))
+        accepting = asyncio.create_task(
+            self.intake.accept(order, caller, job_id, idempotency, waits=True, watch=watch, size_like=size_like)
+        )
         try:
             job, fresh = await asyncio.shield(accepting)
+            if accepted is not None:
+                accepted(job, fresh)
             try:
                 async with asyncio.timeout(self.settings.request_seconds) as limit:
                     return replace(await self.wait(job.id), replayed=not fresh)
@@ -259,7 +295,31 @@ class Service:
             raise TimedOut("The scene was not planned in time. Try again.") from None
         raise EngineFailed("The scene could not be planned. Try again.")
 
+    async def reference(self, source: str, caller: Caller = ANYONE, *, long_side: int = LONG_SIDE) -> UInt8:
+        """What a job would see of a reference, (H, W, 4) uint8 with straight alpha, read and checked as for one.
+
+        Raises:
+            ReferenceRefused, PictureRefused: a job with it would be refused.
+            Busy: as many of the caller's are being looked at as may be at once.
+        """
+        if self._looking[caller.tenant] >= LOOKED_AT_ONCE:
+            raise Busy("Too many references are being looked at. Wait a little, then try again.")
+        self._looking[caller.tenant] += 1
+        try:
+            pixels = await references.read(source, self.settings, long_side=long_side)
+            check = self.policy.check_reference(pixels)
+            await self._shop.inspect(check, "reference", tenant=caller.tenant, job="", prompt="")
+            return pixels
+        finally:
+            self._looking -= Counter({caller.tenant: 1})  # forgets who has none left
+
     # Jobs that are there
+
+    async def painted_prompt(self, job_id: str, caller: Caller = ANYONE) -> str:
+        """The words that a job is painted from: its prompt, as the optimizer rewrote it. Raises NoSuchJob."""
+        request = (await self.job(job_id, caller)).request
+        prompt: str = request["prompt"]  # as a chat endpoint rewrote it, which is asked for no other then
+        return prompts.expand_within(prompt, self.settings) if request["optimize_prompt"] else prompt
 
     async def job(self, job_id: str, caller: Caller = ANYONE) -> Job:
         """A job of this caller's as it is now. Raises NoSuchJob."""
@@ -375,6 +435,12 @@ class Service:
             signed_link = self.blobs.link(name, self.settings.link_seconds)
         return signed_link or f"{base}/files/{name}"
 
+    async def store_origin(self) -> str | None:
+        """Scheme and host of the links that the store signs; None where it signs none. Raises StorageFailed."""
+        signed_link = await self.blobs.run(self.blobs.link, new_name(), self.settings.link_seconds)
+        parts = urlsplit(signed_link or "")
+        return f"{parts.scheme}://{parts.netloc}" if signed_link else None
+
     def _abandon(self, accepting: asyncio.Task[tuple[Job, bool]]) -> None:
         """The caller who waited for a job has left."""
         if accepting.cancelled() or accepting.exception() is not None:
@@ -387,11 +453,13 @@ class Service:
         """The outcome of a job that has ended, its pictures read from the store; runs in a thread."""
         if job.state == "cancelled":
             raise JobCancelled
-        pictures = []
+        pictures, errors = [], []
         for image in job.images:
             blob = self.blobs.get(image.blob) if image.state == "done" else None
             if blob is not None:
                 pictures.append(Picture(blob.data, image.seed % SEEDS, image.width, image.height, image.blob))
+            else:
+                errors.append(of_code(image.code or job.code or 0, image.error or job.error or "It is gone."))
         if not pictures:
             raise of_code(job.code or 0, job.error or "The job's pictures are no longer there.")
         return Outcome(
@@ -400,6 +468,7 @@ class Service:
             job.pictures - len(pictures),
             job.notes,
             None if job.plan is None else dict(job.plan),
+            errors=tuple(errors),
         )
 
 
@@ -407,9 +476,11 @@ def _outcome(course: Course) -> Outcome:
     """What was painted here, or the first error where nothing was."""
     if course.pictures and not isinstance(course.stop, JobCancelled):
         pictures = tuple(picture for _, picture in sorted(course.pictures.items()))
-        failed = course.job.pictures - len(pictures)
-        return Outcome(course.job.id, pictures, failed, tuple(course.notes), course.plan)
-    raise course.failure or EngineFailed("Nothing was painted. Try again.")
+        missing = [image.number for image in course.job.images if image.number not in course.pictures]
+        unknown = course.failure or EngineFailed(UNPAINTED)
+        errors = tuple(course.failures.get(number, unknown) for number in missing)
+        return Outcome(course.job.id, pictures, len(missing), tuple(course.notes), course.plan, errors=errors)
+    raise course.failure or EngineFailed(UNPAINTED)
 
 
 def _no_such_job(job_id: str) -> NoSuchJob:
@@ -457,6 +528,6 @@ def build_service(settings: Settings) -> Service:
     return service
 
 
-def temporary_service(settings: Settings, model: str) -> Service:
-    """A service of one model that keeps nothing, for the command line."""
+def temporary_service(settings: Settings, model: str | None) -> Service:
+    """A service of one model, or of all, that keeps nothing, for the command line."""
     return Service(settings, load_backend(settings, model), Database.in_memory(), Blobs.in_memory())

@@ -201,6 +201,18 @@ class Tenants:
             refused = Refusal("rate", key.limits.rate, key.limits.rate, wait)
         raise _told(refused, order.n)
 
+    def look(self, connection: Connection, caller: Caller, order: Order, now: float) -> None:
+        """Whether the caller's limits stand against the order already; nothing is counted, which `admit` does.
+
+        Raises:
+            Busy, QuotaUsed: as `admit`.
+        """
+        if caller.key is None:
+            return
+        refused = keys.refusal(connection, caller.key, order.n, now)
+        if refused is not None:
+            raise _told(refused, order.n)
+
     def admit(self, connection: Connection, caller: Caller, order: Order, now: float, *, counted: bool = False) -> None:
         """Hold the caller's limits, and count the order against them: within the transaction that accepts its job.
 

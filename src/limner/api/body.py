@@ -4,7 +4,8 @@ A small body can stand for a large memory: two bytes of `{}` become a dict of 64
 body are counted in its bytes, and only then is it parsed; large bodies one at a time, in a thread. What all bodies hold
 together is bounded, too.
 
-`multipart/form-data` is read as well, because third-party scripts send it: text parts are fields, files are references.
+`multipart/form-data` is read as well, because third-party scripts and OpenAI's libraries send it: text parts are
+fields, files are pictures.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import asyncio
 import base64
 import json
 import math
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from email.parser import HeaderParser
+from functools import partial
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from fastapi import Request
 from starlette.types import Scope
@@ -39,6 +43,9 @@ BYTES_A_SECOND = 1000
 
 LARGE_BODIES = 4
 """So many bodies of `max_body_bytes` may be held in memory at once, by all requests together."""
+
+PICTURES: Final = ("image", "images", "mask")
+"""Fields of OpenAI's forms that hold pictures."""
 
 _IN_THREAD = 2**16  # bytes; below that the hop to a thread costs more than the parsing
 _LONG_STRING = 2**20  # bytes; only base64 is as long
@@ -80,10 +87,63 @@ held = _Held()
 """Who answers a request calls `held.give_back(scope)` at its end, or earlier, once its document is of no more use."""
 
 
-async def read_document(request: Request, settings: Settings) -> Any:
+class Part(NamedTuple):
+    """One part of a multipart/form-data body."""
+
+    name: str
+    file: bool  # whether it has a file name
+    content: bytes
+
+
+def reference_form(parts: Iterator[Part], *, settings: Settings) -> dict[str, Any]:
+    """The document of a form for MiniMax's routes: objects and arrays are read as JSON, and whatever its name is, a
+    file becomes a reference in base64."""
+    document: dict[str, Any] = {}
+    files: list[str] = []
+    for name, file, content in parts:
+        if file:
+            files.append(base64.b64encode(content).decode())
+        elif name in ("style", "subject_reference") and content.lstrip()[:1] in (b"{", b"["):
+            document[name] = parse(content, settings)
+        elif content:  # a form sends the fields that were left empty, too
+            document[name] = _text(content)
+    if files:
+        named = document.get("subject_reference", [])
+        document["subject_reference"] = [*(named if isinstance(named, list) else [named]), *files]
+    return document
+
+
+def named_form(parts: Iterator[Part]) -> dict[str, Any]:
+    """The document of a form for OpenAI's routes: each field under its name, a picture's file as base64, others as
+    text; what is named `image[]` or `image[0]`, or comes more than once, is an array."""
+    document: dict[str, Any] = {}
+    for name, file, content in parts:
+        if not (file or content):
+            continue
+        field = re.sub(r"\[[0-9]{0,2}\]$", "", name)
+        value = base64.b64encode(content).decode() if file and field in PICTURES else _text(content)
+        if field in document or field != name:
+            before = document.get(field, [])
+            document[field] = [*(before if isinstance(before, list) else [before]), value]
+        else:
+            document[field] = value
+    return document
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("The multipart body must be UTF-8 text and files; a field in it is not.") from None
+
+
+async def read_document(
+    request: Request, settings: Settings, form: Callable[[Iterator[Part]], Any] | None = None
+) -> Any:
     """Read a body of at most `max_body_bytes`, counted as they arrive, whatever Content-Length says.
 
-    Its bytes count as held until `held.give_back`.
+    Its bytes count as held until `held.give_back`. `form` makes a document of a multipart body's parts, by default
+    `reference_form`.
 
     Raises:
         TimedOut: it did not arrive within `request_seconds`, or came more slowly than BYTES_A_SECOND.
@@ -100,8 +160,8 @@ async def read_document(request: Request, settings: Settings) -> Any:
     kind = Message()
     kind["Content-Type"] = declared
     media = kind.get_content_type()
-    form = media == "multipart/form-data"
-    if not form and media != "application/json" and not media.endswith("+json"):
+    multipart = media == "multipart/form-data"
+    if not multipart and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedBody(f"The Content-Type must be application/json; got {media!a}.")
     if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
         raise UnsupportedBody(f"The body must not be compressed; got Content-Encoding {encoding!a}.")
@@ -110,9 +170,10 @@ async def read_document(request: Request, settings: Settings) -> Any:
     except TimeoutError:
         raise TimedOut("The body did not arrive in time; send it again.") from None
     boundary = kind.get_param("boundary")
+    form = form or partial(reference_form, settings=settings)
 
     def read() -> Any:
-        return _form(body, boundary, settings) if form else parse(body, settings)
+        return form(_parts(body, boundary)) if multipart else parse(body, settings)
 
     if len(body) < _IN_THREAD:
         return read()
@@ -211,13 +272,10 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _form(body: bytes, boundary: object, settings: Settings) -> dict[str, Any]:
-    """The fields of a multipart/form-data body (RFC 7578): objects and arrays are read as JSON, and a part with a file
-    name becomes a reference in base64."""
+def _parts(body: bytes, boundary: object) -> Iterator[Part]:
+    """The parts of a multipart/form-data body (RFC 7578). Raises InvalidRequest."""
     if not isinstance(boundary, str) or not boundary:
         raise InvalidRequest("The multipart body names no boundary in its Content-Type.")
-    document: dict[str, Any] = {}
-    files: list[str] = []
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace"), MAX_PARTS + 1)
     for number, part in enumerate(parts[1:]):
         if part.startswith(b"--"):
@@ -233,16 +291,6 @@ def _form(body: bytes, boundary: object, settings: Settings) -> dict[str, Any]:
         name = headers.get_param("name", header="content-disposition")
         if not separator or not isinstance(name, str):
             raise InvalidRequest("A part of the multipart body has no name; send JSON instead.")
-        if headers.get_param("filename", header="content-disposition") is not None:
-            files.append(base64.b64encode(content).decode())
-        elif name in ("style", "subject_reference") and content.lstrip()[:1] in (b"{", b"["):
-            document[name] = parse(content, settings)
-        elif content:  # a form sends the fields that were left empty, too
-            try:
-                document[name] = content.decode()
-            except UnicodeDecodeError:
-                raise InvalidRequest("The multipart body must be UTF-8 text and files; a field in it is not.") from None
-    if files:
-        named = document.get("subject_reference", [])
-        document["subject_reference"] = [*(named if isinstance(named, list) else [named]), *files]
-    return document
+        file = headers.get_param("filename", header="content-disposition")
+        if file != "" or content:  # else a browser's field for a file that none was chosen in
+            yield Part(name, file is not None, content)

@@ -19,7 +19,6 @@ from limner import references
 from limner.config import Settings
 from limner.errors import Code, InvalidRequest
 from limner.models.registry import IMAGE, LIVE, LiveStyle, Registry
-from limner.order import MOST_PICTURES
 from limner.service import Order, Outcome
 
 ResponseFormat = Literal["url", "base64"]
@@ -38,6 +37,9 @@ SIZES: Final[dict[str, tuple[int, int]]] = {
 
 SIDE_MIN, SIDE_MAX, SIDE_STEP = 512, 2048, 8
 """Range and grain of `width` and `height`, pixels."""
+
+MOST_PICTURES: Final = 9
+"""Most pictures of one call of MiniMax's route and of Limner's own."""
 
 
 def _integer(value: object) -> object:
@@ -59,13 +61,14 @@ def _boolean(value: object) -> object:
     return {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
+LOOSE_INTEGER: Final = BeforeValidator(_integer)
+LOOSE_NUMBER: Final = BeforeValidator(_number)
+
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Side = Annotated[int, Field(ge=SIDE_MIN, le=SIDE_MAX, multiple_of=SIDE_STEP), BeforeValidator(_integer)]
-Seed = Annotated[
-    int, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra={"format": "int64"}), BeforeValidator(_integer)
-]
-Count = Annotated[int, Field(ge=1, le=MOST_PICTURES), BeforeValidator(_integer)]
-Weight = Annotated[float, Field(gt=0, le=1), BeforeValidator(_number)]
+Side = Annotated[int, Field(ge=SIDE_MIN, le=SIDE_MAX, multiple_of=SIDE_STEP), LOOSE_INTEGER]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra={"format": "int64"}), LOOSE_INTEGER]
+Count = Annotated[int, Field(ge=1, le=MOST_PICTURES), LOOSE_INTEGER]
+Weight = Annotated[float, Field(gt=0, le=1), LOOSE_NUMBER]
 
 
 class Style(BaseModel):
@@ -132,7 +135,7 @@ def size_of(ratio: str, *, extra: bool) -> tuple[int, int]:
     allowed = ", ".join(SIZES) + (" or another a:b from 1:4 to 4:1" if extra else "")
     match = re.fullmatch(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})", ratio) if extra else None
     if match is None:
-        raise InvalidRequest(f"Field aspect_ratio must be one of {allowed}; got {_shown(ratio)}.")
+        raise InvalidRequest(f"Field aspect_ratio must be one of {allowed}; got {shown(ratio)}.")
     a, b = int(match[1]), int(match[2])
     if not b <= 4 * a <= 16 * b:
         raise InvalidRequest(f"Field aspect_ratio must be one of {allowed}; got {ratio}.")
@@ -159,7 +162,7 @@ def read_call(document: object, settings: Settings, models: Registry, kind: type
         InvalidRequest: a sentence for every field that is wrong: its name, what is allowed and what came.
     """
     if not isinstance(document, dict):
-        raise InvalidRequest(f"The body must be a JSON object; got {_shown(document)}.")
+        raise InvalidRequest(f"The body must be a JSON object; got {shown(document)}.")
     if "model" not in document:
         raise InvalidRequest(f"Field model is required: {' or '.join(models.names)}.")
     model = model_of(document["model"], models)
@@ -200,7 +203,7 @@ def model_of(value: object, models: Registry) -> str:
     if value is None:
         return IMAGE
     if not isinstance(value, str) or value not in models.names:
-        raise InvalidRequest(f"Field model must be one of {', '.join(models.names)}; got {_shown(value)}.")
+        raise InvalidRequest(f"Field model must be one of {', '.join(models.names)}; got {shown(value)}.")
     return value
 
 
@@ -236,12 +239,12 @@ def _sentence(detail: dict[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"Field {field} is required."
     if detail["type"] == "extra_forbidden":
-        return f"There is no field {_shown(field)} here; leave it out."
+        return f"There is no field {shown(field)} here; leave it out."
     message = str(detail["msg"]).removeprefix("Input ").removeprefix("should ")
-    return f"Field {field} must {message}; got {_shown(detail['input'])}."
+    return f"Field {field} must {message}; got {shown(detail['input'])}."
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A short, printable name for a JSON value."""
     match value:
         case None | bool():

@@ -31,14 +31,7 @@ PATHS: Final = ("/v1/image_generation", "/image_generation", "/v1/v1/image_gener
 def routes(settings: Settings, models: Registry) -> APIRouter:
     router = APIRouter(dependencies=GUARD)
     painted = schema.described("The pictures.", schema.reply(settings))
-    painted["headers"] = {
-        "Limner-Seeds": {
-            "description": "Seed of each returned picture, signed 64-bit, separated by commas: sent back as `seed` "
-            "with n 1, it gives that picture again.",
-            "schema": {"type": "string"},
-        },
-        idempotency.REPLAYED: schema.REPLAYED,
-    }
+    painted["headers"] = {"Limner-Seeds": schema.SEEDS, idempotency.REPLAYED: schema.REPLAYED}
     statuses = schema.STATUSES if settings.http_status == "real" else ()
 
     @router.post(

@@ -28,6 +28,12 @@ STATUSES: Final = {
 RETRYABLE: Final = frozenset({402, 429, 500, 504})
 """Those that may come with Retry-After."""
 
+SEEDS: Final = {
+    "description": "Seed of each returned picture, signed 64-bit, separated by commas: sent back as `seed` with n 1, "
+    "it gives that picture again.",
+    "schema": {"type": "string"},
+}
+
 REPLAYED: Final = {
     "description": "`true` where this is the answer to an earlier call with the same Idempotency-Key.",
     "schema": {"const": "true"},

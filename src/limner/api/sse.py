@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
@@ -75,14 +75,14 @@ async def events(
                     if isinstance(change, Preview):
                         if previews:
                             spoke = time.monotonic()
-                            yield _event("preview", _preview(change))
+                            yield event("preview", _preview(change))
                         continue
                     job = change
                 if job is not None:
                     place = await place_of(job, service)
                     if (now := id_of(job, place)) != last:
                         last, spoke = now, time.monotonic()
-                        yield _event(job.state, job_document.document(job, link, place), now)
+                        yield event(job.state, job_document.document(job, link, place), now)
                         continue
                 if time.monotonic() - spoke >= HEARTBEAT_SECONDS:
                     spoke = time.monotonic()
@@ -103,7 +103,7 @@ def _preview(preview: Preview) -> dict[str, Any]:
     return {"number": preview.number, "step": preview.step, "base64": base64.b64encode(preview.data).decode()}
 
 
-def _event(name: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
+def event(name: str, data: Mapping[str, Any], event_id: str | None = None) -> bytes:
     """One event; JSON has no line breaks, so its data is one line."""
     head = f"event: {name}\n" + (f"id: {event_id}\n" if event_id else "")
     return f"{head}data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
@@ -117,8 +117,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(self, stream: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})})
         self._stream = stream
         del self.headers["content-length"]
 
