@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import re
 import signal
 import socket
@@ -18,49 +17,29 @@ import structlog
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from limner.cli import app
+from command_line import ENVIRONMENT, Recorder, no_settings, paint_with, process
+from limner.cli.app import app
 from limner.config import load
 from limner.engine.core import Encoded, Request
 from limner.logs import configure
-from tiny_pipeline import TinyPipeline
-
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LIMNER_")}
-
-# Runs the command line on the tiny pipeline in a process of its own; {body} may change the pipeline.
-SCRIPT = """
-import sys, time
-sys.path.insert(0, {tests!r})
-import limner.service
-from tiny_pipeline import TinyPipeline
-pipeline = TinyPipeline()
-{body}
-limner.service.load_pipelines = lambda *_: {{"image-01": pipeline, "image-01-live": pipeline}}
-from limner.cli import app
-app(prog_name="limner")
-"""
 
 
-class Recorder(TinyPipeline):
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Request] = []
+class OddFails(Recorder):
+    """Fails at odd seeds where the prompt asks for it."""
 
     def encode(self, request: Request) -> Encoded:
-        self.requests.append(request)
+        encoded = super().encode(request)
         if "odd fails" in request.prompt and request.seed % 2:
             raise ArithmeticError
-        return super().encode(request)
+        return encoded
 
 
 @pytest.fixture(autouse=True)
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Recorder]:
     """Every command paints with this pipeline, in an empty folder, with no settings but the defaults."""
-    for name in list(os.environ):
-        if name.startswith("LIMNER_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    recorder = Recorder()
-    monkeypatch.setattr("limner.service.load_pipelines", lambda *_: {"image-01": recorder, "image-01-live": recorder})
+    no_settings(monkeypatch, tmp_path)
+    recorder = OddFails()
+    paint_with(recorder, monkeypatch)
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield recorder
@@ -70,17 +49,6 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Record
 
 def limner(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
-
-
-def process(body: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    script = SCRIPT.format(tests=str(Path(__file__).parent), body=body)
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT | environment,
-    )
 
 
 def plain(text: str) -> str:
@@ -94,7 +62,7 @@ def plain(text: str) -> str:
 def test_help_needs_nothing_that_is_slow_to_import() -> None:
     script = (
         "import sys, runpy\nsys.argv = ['limner', '--help']\n"
-        "try:\n    from limner.cli import app; app()\nexcept SystemExit: pass\n"
+        "try:\n    from limner.cli.app import app; app()\nexcept SystemExit: pass\n"
         "slow = {'openvino', 'numpy', 'fastapi', 'pydantic', 'PIL', 'skia', 'uvicorn', 'structlog', 'httpx2'}\n"
         "print('slow:', sorted(slow & set(sys.modules)))"
     )
@@ -373,7 +341,7 @@ from limner.errors import ModelUnusable
 def broken(*_):
     raise ModelUnusable("The model file x is missing. Install Limner again.")
 limner.service.load_pipelines = broken
-from limner.cli import app
+from limner.cli.app import app
 app(prog_name="limner")
 """
     running = process(body, "serve", "--port", "0")

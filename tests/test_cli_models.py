@@ -13,13 +13,12 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner, Result
 
-from limner.cli import app
+from command_line import Recorder
+from limner.cli.app import app
 from limner.config import Settings
-from limner.engine.core import Encoded, Request
 from limner.models import entries
 from limner.pipelines.base import Pipeline
 from parity import stable_diffusion_folder
-from tiny_pipeline import TinyPipeline
 
 # diffusers 0.42 hands tensors to numpy in a way that numpy 2.4 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -203,16 +202,6 @@ def test_weights_and_options_of_the_command_line_reach_the_engine(sd: Path, monk
     (request,) = painter.requests
     assert (request.model, request.sampler, request.negative_prompt) == ("mine", "heun", "rain")
     assert request.loras == (("light", 0.5), ("ink", 1.0))
-
-
-class Recorder(TinyPipeline):
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Request] = []
-
-    def encode(self, request: Request) -> Encoded:
-        self.requests.append(request)
-        return super().encode(request)
 
 
 def test_generate_refuses_weights_that_are_not_there(tmp_path: Path) -> None:

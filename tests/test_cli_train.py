@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from limner.cli import app
-from limner.cli_train import COMMANDS
+from limner.cli.app import app
+from limner.cli.train import COMMANDS
 
 LIMNER = str(Path(sys.executable).with_name("limner"))
 
@@ -34,7 +34,7 @@ def test_the_list_names_every_command_and_imports_no_training(tmp_path: Path) ->
     assert done.returncode == 0
     for name, (_, _, about) in COMMANDS.items():
         assert re.search(rf"\b{name}\b.*{re.escape(about)}", done.stdout), name
-    assert "limner.cli_train" in done.stderr
+    assert "limner.cli.train" in done.stderr
     assert not re.search(r"\| +(torch|numpy|cv2|limner\.painter)", done.stderr)
 
 
@@ -54,7 +54,7 @@ def test_arguments_are_passed_on_as_they_are(monkeypatch: pytest.MonkeyPatch) ->
         def main() -> None:
             seen.append(list(sys.argv))
 
-    monkeypatch.setattr("limner.cli_train.importlib.import_module", lambda name: Module)
+    monkeypatch.setattr("limner.cli.train.importlib.import_module", lambda name: Module)
     monkeypatch.setattr(sys, "argv", ["limner"])
     done = CliRunner().invoke(app, ["train", "data", "--out", "a b", "-x3", "--shards=4", "--help"])
     assert done.exit_code == 0
@@ -65,7 +65,7 @@ def test_a_missing_package_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     def missing(name: str) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("limner.cli_train.importlib.import_module", missing)
+    monkeypatch.setattr("limner.cli.train.importlib.import_module", missing)
     monkeypatch.setattr(sys, "argv", ["limner"])
     done = CliRunner().invoke(app, ["train", "denoiser"])
     assert done.exit_code == 1
@@ -77,7 +77,7 @@ def test_ctrl_c_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("limner.cli_train.importlib.import_module", stopped)
+    monkeypatch.setattr("limner.cli.train.importlib.import_module", stopped)
     monkeypatch.setattr(sys, "argv", ["limner"])
     done = CliRunner().invoke(app, ["train", "denoiser"])
     assert (done.exit_code, done.stderr) == (130, "limner: stopped.\n")

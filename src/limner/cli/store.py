@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from limner.cli_models import AsJson, Config, sentences
+from limner.cli.models import AsJson, Config, sentences
 
 db = typer.Typer(no_args_is_help=True, add_completion=False, help="Look after the database (docs/operations.md).")
 

@@ -1,4 +1,4 @@
-"""The command line: `limner serve`, `limner generate`, `limner models`.
+"""The command line, put together, and `limner generate`, which paints without a server.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. What the models and the service need is imported by
 the command that needs it, so that help comes at once.
@@ -7,34 +7,33 @@ the command that needs it, so that help comes at once.
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from limner.cli_doctor import doctor
-from limner.cli_evaluate import evaluate
-from limner.cli_keys import keys, usage
-from limner.cli_models import Config, models, sentences
-from limner.cli_provenance import provenance
-from limner.cli_store import db, gc
-from limner.cli_train import train
+from limner.cli.batch import batch
+from limner.cli.compare import compare
+from limner.cli.doctor import doctor
+from limner.cli.evaluate import evaluate
+from limner.cli.jobs import Show, jobs
+from limner.cli.keys import keys, usage
+from limner.cli.legible import one_line
+from limner.cli.mcp import mcp
+from limner.cli.models import Config, models, sentences
+from limner.cli.provenance import provenance
+from limner.cli.serve import ending, open_studio, serve, with_models
+from limner.cli.store import db, gc
+from limner.cli.train import train
 
 if TYPE_CHECKING:
-    import socket
-
-    import uvicorn
-
     from limner.config import Settings
     from limner.engine.core import SamplerName
     from limner.imaging import Format
     from limner.models.registry import Registry
     from limner.order import Order
-    from limner.service import Outcome, Service
+    from limner.service import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,157 +42,9 @@ app = typer.Typer(
     help="Paints pictures from words, on this machine: a service that speaks MiniMax's image API, and this command.",
 )
 
-ANSWER_SECONDS = 5
-"""How long answers may take to reach their callers after `grace_seconds`."""
-
 FORMATS: dict[str, Format] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
-@contextmanager
-def _ending() -> Iterator[None]:
-    """Leave at once where a model is still being loaded: nothing can stop its thread, and the interpreter's own end
-    would abort the native code that it is in."""
-    try:
-        yield
-    except (SystemExit, typer.Exit) as end:
-        _leave_if_loading(end.code if isinstance(end, SystemExit) else end.exit_code)
-        raise
-    _leave_if_loading(0)
-
-
-def _leave_if_loading(code: object) -> None:
-    if "limner.engine.loading" in sys.modules:  # else nothing ever was
-        from limner.engine import loading
-
-        if loading.busy():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code if isinstance(code, int) else 1)
-
-
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=WEIGHTS",
-            help="Weights of a model: image-01=/models/sd-turbo. Several may be given; each wins over the models file.",
-        ),
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Run the service until Ctrl-C or SIGTERM."""
-    import signal
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with _ending(), sentences():
-        from limner import logs
-        from limner.api.app import create_app
-        from limner.api.connections import server_config
-        from limner.config import load
-        from limner.models import entries
-        from limner.service import build_service
-        from limner.tenants import keys_line
-
-        settings = _with_models(load(config, host=host, port=port), model or ())
-        registry = entries.load(settings)
-        logs.configure(settings)
-        with _listen(settings) as listener:
-            service = build_service(settings)
-            with service.database.transaction(writing=False) as connection:
-                who = keys_line(settings, connection)
-            typer.echo(_banner(settings, registry, who, listener.getsockname()[1]))
-            grace = math.ceil(settings.grace_seconds) + ANSWER_SECONDS
-            options = server_config(create_app(settings, service), settings, timeout_graceful_shutdown=grace)
-            server = _server(options, service)
-            # uvicorn raises the signal again once it has stopped: then this ends nothing that still runs.
-            signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-            server.run(sockets=[listener])
-
-
-def _server(config: uvicorn.Config, service: Service) -> uvicorn.Server:
-    """A server that stops the service first, so that every call is answered before its connection is closed."""
-    import asyncio
-
-    import uvicorn
-
-    class Graceful(uvicorn.Server):
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            stopping = asyncio.create_task(service.stop())
-            await super().shutdown(sockets)
-            await stopping
-
-    return Graceful(config)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A listening socket, so that a port of 0 is known before the first request. Raises LimnerError."""
-    import socket
-
-    from limner.errors import LimnerError
-
-    host = settings.host.strip("[]")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise LimnerError(f"The address {host} cannot be listened on: {error.strerror}.") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise LimnerError(
-            f"Port {settings.port} of {host} cannot be listened on: {error.strerror}. Stop what uses it, or choose "
-            f"another with --port (0 takes a free one)."
-        ) from None
-    return listener
-
-
-def _with_models(settings: Settings, pairs: Iterable[str]) -> Settings:
-    """The settings with models of the command line over those of `models`. Raises typer.BadParameter."""
-    given = {}
-    for pair in pairs:
-        name, _, weights = pair.partition("=")
-        if not name.strip() or not weights.strip():
-            raise typer.BadParameter(
-                f"{pair} is not NAME=WEIGHTS, such as image-01=/models/sd-turbo.", param_hint="--model"
-            )
-        if name.strip() in given:
-            raise typer.BadParameter(f"{name.strip()} is given twice.", param_hint="--model")
-        given[name.strip()] = weights.strip()
-    return settings.model_copy(update={"models": settings.models | given})
-
-
-def _banner(settings: Settings, registry: Registry, who: str, port: int) -> str:
-    """Where the service is, who may use it, what it paints with, and which settings are not the defaults."""
-    from limner import __version__
-    from limner.config import changed
-    from limner.models.registry import PAINTER
-
-    scheme = "https" if settings.tls_key else "http"
-    host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
-    shown = {"host", "port", "data_dir", "api_keys", "api_keys_file", "models"}
-    others = [f"  {name} = {value}" for name, value in changed(settings).items() if name not in shown]
-    painted = [
-        f"  model     {', '.join(name for name, of in registry.names.items() if of == model.name)}: {model.weights}"
-        for model in registry.models
-        if model.weights != PAINTER or len(registry.models) > 1
-    ]
-    lines = [
-        f"Limner {__version__} at {scheme}://{host}:{port} (docs at /docs)",
-        f"  keys      {who}",
-        f"  data      {settings.data_dir.resolve()}",
-        *painted,
-        *(others or ["  settings  all at their defaults (docs/settings.md)"]),
-    ]
-    return "\n".join(lines)
-
-
-@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to paint.")],
     output: Annotated[
@@ -243,6 +94,7 @@ def generate(
         bool, typer.Option("--plan", help="Print the first picture's scene, JSON, alone on standard output.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    show: Show = None,
     config: Config = None,
 ) -> None:
     """Paint pictures into files, without a server."""
@@ -250,7 +102,7 @@ def generate(
     import json
     import time
 
-    with _ending(), sentences():
+    with ending(), sentences():
         from limner import logs
         from limner.config import load
         from limner.errors import LimnerError
@@ -263,7 +115,7 @@ def generate(
             raise typer.BadParameter(f"The folder {output.parent} is not there; make it first.", param_hint="-o")
         settings = load(config)
         if "=" in model:
-            settings = _with_models(settings, [model])
+            settings = with_models(settings, [model])
             model = model.partition("=")[0].strip()
         registry = entries.load(settings)
         logs.configure(settings.model_copy(update={"log_level": "warning"}))
@@ -301,6 +153,10 @@ def generate(
                 path.write_bytes(picture.data)
             except OSError as error:
                 raise LimnerError(f"{path} could not be written: {error.strerror}.") from None
+        if show or (show is None and sys.stdout.isatty() and not as_json and not plan):
+            from limner.cli import terminal
+
+            terminal.show([picture.data for picture in outcome.pictures], show)
         if as_json:
             report: dict[str, Any] = {
                 "pictures": [
@@ -316,7 +172,7 @@ def generate(
             for path, picture in zip(paths, outcome.pictures, strict=True):
                 typer.echo(f"{path}  {picture.width}×{picture.height}  seed {picture.seed}", err=plan)
             for line in (f"{seconds:.1f} s", *(f"note: {note}" for note in outcome.notes)):
-                typer.echo(line, err=True)
+                typer.echo(one_line(line), err=True)
             if plan:
                 typer.echo(json.dumps(outcome.plan, ensure_ascii=False, indent=2))
         if outcome.failed:
@@ -443,7 +299,15 @@ async def _paint(order: Order, settings: Settings) -> Outcome:
             await service.stop()
 
 
-for command in (doctor, evaluate, gc, usage):
-    app.command()(command)
-for name, group in (("db", db), ("keys", keys), ("models", models), ("provenance", provenance), ("train", train)):
-    app.add_typer(group, name=name)
+PAINT, RUN, MAKE = "Paint", "Run a service", "Make the painter"
+app.command(name="open", rich_help_panel=PAINT)(open_studio)
+for panel, command in (
+    (PAINT, generate), (PAINT, batch), (PAINT, compare), (PAINT, mcp), (RUN, serve), (RUN, doctor), (RUN, usage),
+    (RUN, gc), (MAKE, evaluate),
+):  # fmt: skip
+    app.command(rich_help_panel=panel)(command)
+for panel, name, group in (
+    (PAINT, "jobs", jobs), (RUN, "models", models), (RUN, "keys", keys), (RUN, "db", db),
+    (RUN, "provenance", provenance), (MAKE, "train", train),
+):  # fmt: skip
+    app.add_typer(group, name=name, rich_help_panel=panel)

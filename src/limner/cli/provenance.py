@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from limner.cli_models import AsJson, sentences
+from limner.cli.legible import cut
+from limner.cli.models import AsJson, sentences
 
 provenance = typer.Typer(
     no_args_is_help=True,
@@ -164,9 +165,9 @@ def _action(action: dict[str, Any]) -> Iterator[str]:
 
 
 def _legible(text: object) -> str:
-    from limner.imaging import PROMPT_LONGEST, legible
+    from limner.imaging import PROMPT_LONGEST
 
-    return " ".join(legible(str(text), PROMPT_LONGEST).split())
+    return cut(text, PROMPT_LONGEST)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limner.cli.legible import one_line
+
 if TYPE_CHECKING:
     from limner.models.folder import Found
     from limner.models.registry import Model
@@ -33,10 +35,10 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except (InvalidRequest, SettingsInvalid) as error:
-        typer.echo(f"limner: {error.message}", err=True)
+        typer.echo(one_line(f"limner: {error.message}"), err=True)
         raise typer.Exit(2) from None
     except LimnerError as error:
-        typer.echo(f"limner: {error.message}", err=True)
+        typer.echo(one_line(f"limner: {error.message}"), err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("limner: stopped.", err=True)
@@ -59,6 +61,7 @@ def _list(as_json: bool, config: Path | None) -> None:
     with sentences():
         from rich.console import Console
         from rich.table import Column, Table
+        from rich.text import Text
 
         from limner.config import load
         from limner.models import entries
@@ -75,11 +78,12 @@ def _list(as_json: bool, config: Path | None) -> None:
         for row in rows:
             verdict = "ok" if row["usable"] else "unusable"
             aliases = ", ".join(row["aliases"])
-            table.add_row(row["model"], aliases, row["family"], row["weights"], _size(row["bytes"]), verdict)
+            cells = (row["model"], aliases, row["family"], row["weights"], _size(row["bytes"]), verdict)
+            table.add_row(*(Text(one_line(cell)) for cell in cells))
         Console().print(table)
         for row in rows:
             for problem in row["problems"]:
-                typer.echo(f"{row['model']}: {problem}")
+                typer.echo(one_line(f"{row['model']}: {problem}"))
 
 
 @models.command()
@@ -197,7 +201,7 @@ def check(
         if as_json:
             _print_json(document)
         else:
-            typer.echo("\n".join(_lines(document)))
+            typer.echo("\n".join(map(one_line, _lines(document))))
         if document["problems"]:
             raise typer.Exit(1)
 

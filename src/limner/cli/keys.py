@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from limner.cli_models import AsJson, Config, sentences
+from limner.cli.models import AsJson, Config, sentences
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

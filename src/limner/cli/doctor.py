@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from limner.cli_models import AsJson, Config
+from limner.cli.models import AsJson, Config
 
 
 def doctor(as_json: AsJson = False, config: Config = None) -> None:
