@@ -83,17 +83,17 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, gate: threading.Semaphore | None = None, backend: Backend | None = None, **options: Any
+    folder: Path, gate: threading.Semaphore | None = None, backend: Backend | None = None, at: int = 0, **options: Any
 ) -> Iterator[Server]:
     """A server with these settings, on a backend of one's own or on the tiny pipeline, which waits for the gate before
-    each evaluation where there is one."""
+    each evaluation where there is one; at a port of one's own or at a free one."""
     settings = Settings(data_dir=folder, **options)
     pipeline = AnySizePipeline(gate=gate)
     engine = Engine({"image-01": pipeline, "image-01-live": pipeline}, settings.queue_limit)
     service = Service(settings, backend or LocalBackend(engine), Database.open(settings), Blobs.open(settings))
     config = server_config(create_app(settings, service), settings, lifespan="on")
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", at)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), name="test-server")
         thread.start()
         while not server.started:

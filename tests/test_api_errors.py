@@ -138,7 +138,7 @@ def test_only_a_path_or_a_method_that_does_not_exist_has_another_status_than_200
     assert statuses == {**dict.fromkeys(REPLIES, 200), "method": 405, "no model": 404, "no file": 404}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/images/generations", "/v1/image_generation/x", "/files/", "/%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/images", "/v1/image_generation/x", "/files/", "/%00"])
 def test_an_unknown_path_is_a_404_in_plain_text(server: Server, path: str) -> None:
     for reply in (server.client.get(path), server.client.post(path, json=GOOD)):
         assert (reply.status_code, reply.text) == (404, "404 page not found")

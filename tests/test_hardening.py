@@ -66,8 +66,7 @@ def test_without_keys_only_minimaxs_routes_are_for_pages_of_other_sites(server: 
     for path in guarded:
         method = "GET" if "get" in document["paths"][path] else "POST"
         reply = server.client.request(method, path, headers={"Origin": "https://evil.example"})
-        refused = reply.json().get("base_resp", {}).get("status_code") == 1004
-        assert refused == (not path.startswith(browsers.OPEN)), path
+        assert (reply.status_code == 403) == (not path.startswith(browsers.OPEN)), path
     for path in ("/v1/jobs", f"/v1/jobs/{'0' * 32}", "/v1/usage", "/v1/webhook_secret"):
         for origin in ("https://evil.example", "null", "http://203.0.113.5", "http://localhost.evil.example", "x"):
             reply = server.client.get(path, headers={"Origin": origin})
@@ -121,7 +120,7 @@ def test_the_docs_page_runs_its_own_script_and_style_alone(server: Server) -> No
 # What callers write never becomes a path, a header or a line of the log
 
 NASTY = [
-    "..", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e%2f", "/etc/passwd", "a\\..\\b", "x%00.jpeg",
+    "%2e%2e", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e%2f", "/etc/passwd", "a\\..\\b", "x%00.jpeg",
     "%0d%0aX:%20y", "A" * 32 + ".jpeg%0d%0aX-Evil:%20y", "A" * 32 + ".jpeg/../x", "A" * 4000,
 ]  # fmt: skip
 

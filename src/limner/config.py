@@ -22,7 +22,10 @@ from limner.errors import SettingsInvalid
 
 PREFIX = "LIMNER_"
 CONFIG_VARIABLE = "LIMNER_CONFIG"
-"""Names the TOML file; the one variable that is no setting."""
+"""Names the TOML file."""
+
+NO_SETTINGS = (CONFIG_VARIABLE, "LIMNER_BASE_URL", "LIMNER_API_KEY")
+"""Variables that are no settings: the others tell clients which service to use, and with which key."""
 
 
 class Settings(BaseSettings):
@@ -105,6 +108,7 @@ class Settings(BaseSettings):
         "`gpt-image-1=image-01,mine=image-01-live`.",
     )
     cors_origin: str | None = Field("*", description="Access-Control-Allow-Origin; `none` sends no CORS headers.")
+    studio: bool = Field(True, description="Serve the studio, the page at `/`; false leaves the interface alone.")
     max_body_bytes: int = Field(64 * 2**20, ge=2**16, description="Largest request body, bytes.")
     max_prompt_chars: int = Field(1500, ge=1, description="Longest prompt, code points.")
     long_prompts: Literal["refuse", "cut"] = Field(
@@ -417,7 +421,7 @@ def load(config_file: Path | None = None, **overrides: Any) -> Settings:
     variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     config = config_file or (Path(variables[CONFIG_VARIABLE]) if variables.get(CONFIG_VARIABLE) else None)
     for name in variables:
-        if name != CONFIG_VARIABLE and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+        if name not in NO_SETTINGS and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
             raise SettingsInvalid(_unknown(name, [_variable(field) for field in Settings.model_fields], "variable"))
     in_file = {} if config is None else _read_toml(config)
     given = {name: value for name, value in overrides.items() if value is not None}

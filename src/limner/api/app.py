@@ -21,7 +21,21 @@ from structlog.contextvars import bound_contextvars
 
 import limner
 from limner import tracing
-from limner.api import browsers, contract, files, health, jobs, minimax, models, pictures, usage
+from limner.api import (
+    browsers,
+    contract,
+    files,
+    health,
+    jobs,
+    minimax,
+    models,
+    openai,
+    openai_errors,
+    pictures,
+    references,
+    studio,
+    usage,
+)
 from limner.api.body import held
 from limner.api.metrics import Metrics
 from limner.config import Settings
@@ -38,10 +52,18 @@ TRACE_HEADERS: Final = (
     "alb_request_id",
     "X-Session-Id",
     "X-Trace-ID",
+    "x-request-id",
 )
 """Headers that all carry the reply's `id`: clients differ in the one that they read."""
 
-EXPOSED: Final = ("Limner-Seeds", "Retry-After", "Location", "Preference-Applied", "Idempotent-Replayed")
+EXPOSED: Final = (
+    "Limner-Seeds",
+    "Retry-After",
+    "Location",
+    "Preference-Applied",
+    "Idempotent-Replayed",
+    "x-should-retry",
+)
 """Further headers that pages of other sites may read."""
 
 HTTP_STATUS: Final[dict[Code, int]] = {
@@ -104,10 +126,13 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = metrics
     registry = entries.load(settings)
-    for routes in (minimax.routes, pictures.routes, jobs.routes, models.routes, usage.routes):
+    for routes in (minimax.routes, openai.routes, pictures.routes, jobs.routes, models.routes, usage.routes):
         app.include_router(routes(settings, registry))
+    app.include_router(references.routes(settings))
     app.include_router(files.routes(settings))
     app.include_router(health.router)
+    if settings.studio:
+        app.include_router(studio.routes(settings))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -122,21 +147,25 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """The one error handler: whatever went wrong, in the one shape of docs/http.md.
+    """The one error handler: whatever went wrong, in the one shape of docs/http.md; on OpenAI's paths, in OpenAI's.
 
     Only a path that does not exist is answered in plain text, as the real service does.
     """
     settings: Settings = request.app.state.settings
     headers: dict[str, str] = {}
-    own = getattr(request.state, "true_status", False)
+    in_openais_shape = openai_errors.speaks(request.scope["path"])
+    own = getattr(request.state, "true_status", False) or in_openais_shape
     match error:
         case ClientDisconnect():
             return Response(status_code=CLIENT_LEFT)
-        case HTTPException(status_code=404):
+        case HTTPException(status_code=404) if not in_openais_shape:
             return PlainTextResponse("404 page not found", 404)
         case HTTPException():
             status, code = error.status_code, Code.INVALID_PARAMETERS
-            message = f"{request.method} is not answered here; see the Allow header." if status == 405 else error.detail
+            message = {
+                404: "There is no such path; there are /v1/images/generations and /v1/images/edits.",
+                405: f"{request.method} is not answered here; see the Allow header.",
+            }.get(status, error.detail)
             headers |= error.headers or {}
         case LimnerError():
             code = error.code
@@ -153,6 +182,11 @@ async def answer_error(request: Request, error: Exception) -> Response:
             code, message = Code.INTERNAL, "The service failed; its log says why under this id. Try again."
             status = 500 if settings.http_status == "real" or own else 200
     request.state.code = int(code)
+    if in_openais_shape:
+        status = openai_errors.STATUSES.get(code, status)
+        return JSONResponse(
+            openai_errors.document(error, code, message), status, headers | openai_errors.headers(error)
+        )
     return JSONResponse(contract.failure(request.state.trace, code, message, settings), status, headers)
 
 
@@ -224,7 +258,9 @@ def _cors(origin: str | None) -> dict[str, str]:
         "Access-Control-Allow-Methods": "GET, POST, OPTIONS, PUT, DELETE",
         "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, Accept-Language, Cache-Control, Origin, "
         "User-Agent, X-Requested-With, Trace-Id, X-Trace-ID, request-id, X-Group-Id, group_id, MM-API-Source, "
-        "Idempotency-Key, Prefer, Last-Event-ID",
+        "Idempotency-Key, Prefer, Last-Event-ID, OpenAI-Organization, OpenAI-Project, X-Stainless-Lang, "
+        "X-Stainless-Package-Version, X-Stainless-OS, X-Stainless-Arch, X-Stainless-Runtime, "
+        "X-Stainless-Runtime-Version, X-Stainless-Retry-Count, X-Stainless-Timeout",
         "Access-Control-Expose-Headers": ", ".join((*TRACE_HEADERS, *EXPOSED)),
         "Access-Control-Max-Age": "86400",
     }

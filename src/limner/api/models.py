@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import asyncio
+from dataclasses import asdict, fields
+from typing import Any, Final, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -11,8 +13,10 @@ from limner import tenants
 from limner.api import schema
 from limner.api.auth import GUARD, Caller
 from limner.config import Settings
+from limner.engine.core import SamplerName
 from limner.errors import InvalidRequest, ModelNotAllowed
-from limner.models.registry import IMAGE, LIVE, PAINTER, Registry
+from limner.models.abilities import Abilities, abilities
+from limner.models.registry import IMAGE, LIVE, LIVE_STYLES, PAINTER, Registry
 from limner.service import Service
 
 CREATED: Final = 1_739_577_600
@@ -32,16 +36,30 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
 
     def entry(name: str) -> dict[str, Any]:
         known = name in (IMAGE, LIVE) or models.lookup(name).weights == PAINTER
-        return {"id": name, "object": "model", "created": CREATED, "owned_by": "minimax" if known else "limner"}
+        told = {"id": name, "object": "model", "created": CREATED, "owned_by": "minimax" if known else "limner"}
+        return told | {"limner": ability(name)}
+
+    def ability(name: str) -> dict[str, Any]:
+        can = abilities(models.lookup(name))
+        return asdict(can) | {
+            "references": min(can.references, settings.reference_max_count),
+            "live_styles": list(LIVE_STYLES) if name in models.live else [],
+            "prompt_chars": settings.max_prompt_chars,
+            "reference_bytes": settings.reference_max_bytes,
+        }
+
+    def entries(names: list[str]) -> list[dict[str, Any]]:
+        return [entry(name) for name in names]
 
     model = {
         "type": "object",
-        "required": ["id", "object", "created", "owned_by"],
+        "required": ["id", "object", "created", "owned_by", "limner"],
         "properties": {
             "id": {"type": "string"},
             "object": {"const": "model"},
             "created": {"type": "integer"},
             "owned_by": {"type": "string"},
+            "limner": _ABILITY,
         },
     }
     listing = {
@@ -60,7 +78,7 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
 
     @router.get("/v1/models", responses=answers("Every model name that the caller's requests may give.", listing))
     async def list_models(request: Request, caller: Caller) -> JSONResponse:
-        return JSONResponse({"object": "list", "data": [entry(name) for name in allowed(request, caller)]})
+        return JSONResponse({"object": "list", "data": await asyncio.to_thread(entries, allowed(request, caller))})
 
     @router.get("/v1/models/{name}", responses=answers("One model.", model, 403, 404))
     async def show_model(request: Request, caller: Caller, name: str) -> JSONResponse:
@@ -69,7 +87,7 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
             raise NotThere(f"There is no such model; there are {', '.join(usable)}.")
         if name not in usable:
             raise ModelNotAllowed(f"This key may not use the model {name}; it may use {', '.join(usable)}.")
-        return JSONResponse(entry(name))
+        return JSONResponse(await asyncio.to_thread(entry, name))
 
     anthropic = {"type": "object", "required": ["data", "has_more", "first_id", "last_id"]}
 
@@ -84,3 +102,27 @@ def routes(settings: Settings, models: Registry) -> APIRouter:
         return JSONResponse({"data": listed, "has_more": False, **ends})
 
     return router
+
+
+_ABILITY: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "What `POST /v1/pictures` takes for this model.",
+    "required": [*(field.name for field in fields(Abilities)), "live_styles", "prompt_chars", "reference_bytes"],
+    "additionalProperties": False,
+    "properties": {
+        "references": {"type": "integer", "minimum": 0, "description": "Most of them; 0 is none."},
+        "mask": {"type": "boolean", "description": "Whether a part of a picture can be repainted."},
+        "steps": {"type": ["integer", "null"], "description": "By default; null: not known before it is loaded."},
+        "guidance": {"type": ["number", "null"], "description": "By default; null: it has none, or not known yet."},
+        "strength": {"type": "boolean"},
+        "samplers": {"type": "array", "items": {"enum": list(get_args(SamplerName))}},
+        "negative_prompt": {"type": "boolean"},
+        "styles": {"type": "array", "items": {"type": "string"}},
+        "live_styles": {"type": "array", "items": {"enum": list(LIVE_STYLES)}, "description": "`style_type`s."},
+        "scene": {"type": "boolean", "description": "Whether it plans a scene, and paints one that it is given."},
+        "free_size": {"type": "boolean", "description": "Whether `width` and `height` may be any that are allowed."},
+        "previews": {"type": "boolean", "description": "Whether it shows how pictures come along."},
+        "prompt_chars": {"type": "integer", "description": "Longest prompt, code points."},
+        "reference_bytes": {"type": "integer", "description": "Largest reference, decoded."},
+    },
+}

@@ -58,6 +58,11 @@ class PictureRequest(SceneRequest):
     """Body of `POST /v1/pictures`: the fields of `POST /v1/scenes`, and how to paint."""
 
     n: Count = Field(1, description="How many pictures.")
+    mask: str | None = Field(
+        None,
+        description="PNG or WebP of the first reference's size, as a reference is sent: where it is transparent, that "
+        "picture is repainted; where it is opaque, it stays.",
+    )
     steps: Annotated[int, _range("steps")] | None = Field(None, description="Evaluations of the denoiser.")
     guidance: Annotated[float, _range("guidance")] | None = Field(None, description="How hard to follow the words.")
     strength: Annotated[float, _range("strength")] | None = Field(None, description="How far to leave the draft.")
@@ -164,6 +169,8 @@ def _order(asked: SceneRequest, settings: Settings, models: Registry) -> Order:
     return replace(
         order,
         n=asked.n,
+        mask=asked.mask is not None,
+        references=asked.references if asked.mask is None else (*asked.references, asked.mask),
         steps=asked.steps,
         guidance=asked.guidance,
         strength=asked.strength,
