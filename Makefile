@@ -1,6 +1,7 @@
 # make demo    paint the guide's pictures into demo/         make serve   run the service
 # make test    run every test                                make check   lint and check types
 # make audit   look for known flaws in the pinned packages; fails where the advisories cannot be read
+# make docs    build the documentation into site/, to be opened there
 #
 # Needs Python 3.11 or later with pip, and make. Everything is installed into .venv.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 
-.PHONY: demo serve test check audit
+.PHONY: demo serve test check audit docs
 
 demo: $(VENV)/.core
 	$(BIN)/python scripts/demo.py
@@ -25,6 +26,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check src tests benchmarks scripts examples
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet $(ARGS)
+	@echo "Open site/index.html."
+
 audit: $(VENV)/.test
 	$(BIN)/python scripts/audit.py
 
@@ -37,6 +42,10 @@ $(BIN)/python:
 
 $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core

@@ -179,6 +179,10 @@ CHARACTERS = (
         "https://github.com/googlefonts/noto-emoji", "things of the evaluation's reference task",
     ),
 )  # fmt: skip
+SITE_SEARCH = Source(
+    "iframe-worker", "iframe-worker", "1.0.4", "npm", "MIT", "Copyright (c) 2020-2022 Martin Donath",
+    "https://github.com/squidfunk/iframe-worker", "the search of the documentation's site, unchanged",
+)  # fmt: skip
 LEARNED_FROM = """\
 Networks also learned from drawings of which nothing ships: Fluent Emoji in gradients and 3D (MIT, Microsoft
 Corporation; the latter by way of @lobehub/fluent-emoji-3d), Twemoji (CC-BY-4.0, Twitter, Inc and other contributors),
@@ -210,7 +214,16 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 
 def notice() -> str:
     """The text of NOTICE."""
-    sources = [*DRAWINGS.values(), *ICONS.values(), CLIPART, KEYWORDS, TEXT_ENCODER, PHOTOGRAPHS, *CHARACTERS]
+    sources = [
+        *DRAWINGS.values(),
+        *ICONS.values(),
+        CLIPART,
+        KEYWORDS,
+        TEXT_ENCODER,
+        PHOTOGRAPHS,
+        *CHARACTERS,
+        SITE_SEARCH,
+    ]
     parts = [
         "Limner",
         "Limner is licensed under the Apache License, Version 2.0 (LICENSE). It carries work of others, changed:",
