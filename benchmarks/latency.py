@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-import numpy as np
 import uvicorn
 from PIL import Image
 
@@ -36,10 +35,9 @@ from limner import imaging, logs
 from limner.api.app import create_app
 from limner.backends.local import LocalBackend
 from limner.config import Settings
-from limner.engine import samplers
 from limner.engine.core import Batch, Encoded, Float32, Request, UInt8
 from limner.engine.engine import Engine
-from limner.pipelines.base import Pipeline
+from limner.pipelines.base import Pipeline, denoised
 from limner.pipelines.painter import PainterPipeline
 from limner.service import Service
 from limner.storage.blobs import Blobs
@@ -96,15 +94,10 @@ REST = ("plan and draft", "everything else")
 def direct(painter: PainterPipeline, seed: int) -> dict[str, float]:
     """Seconds of each part of one picture, called one after the other with no service around them."""
     watch = Watch()
+    timed = Timed(painter, watch)
     request = Request("direct", PROMPT, seed, SIDE, SIDE)
-    encoded = watch.timed("plan and draft", lambda: painter.encode(request))
-    state = samplers.begin(samplers.noise(seed, encoded.key.shape), samplers.schedule(encoded.steps, encoded.shift))
-    while not state.finished:
-        batch = Batch(encoded.key, (request,), state.x[None], np.array([state.t], np.float32), (encoded.conditioning,))
-        prediction = watch.timed("network", lambda batch=batch: painter.evaluate(batch))  # type: ignore[misc]
-        state = samplers.SAMPLERS[encoded.sampler].advance(state, prediction[0])
-    final = state.x
-    pixels = watch.timed("upscaling", lambda: painter.decode(request, encoded, final))
+    encoded = timed.encode(request)
+    pixels = timed.decode(request, encoded, denoised(timed, request, encoded))
     watch.timed("JPEG", lambda: imaging.encode(pixels))
     return dict(watch.seconds)
 

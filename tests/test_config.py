@@ -62,6 +62,12 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(monkeypatch: pytes
     assert "LIMNER_PORT" in message
 
 
+def test_what_clients_are_told_by_variables_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMNER_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LIMNER_API_KEY", "sk-mine")
+    assert load() == Settings()
+
+
 def test_an_unknown_key_of_the_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     message = refusal(toml(tmp_path, "jpg_quality = 90"))
     assert "jpg_quality" in message

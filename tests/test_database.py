@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 import limner
-from limner import cli_store
+from limner.cli import store as cli_store
 from limner.config import Settings
 from limner.errors import SettingsInvalid, StorageFailed, StorageRefused
 from limner.storage import database as database_module

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from limner import doctor
-from limner.cli_doctor import doctor as command
+from limner.cli.doctor import doctor as command
 from limner.config import Settings
 from limner.doctor import access, storage, work
 from limner.doctor.finding import Said

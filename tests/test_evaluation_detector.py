@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from limner.cli import app
+from limner.cli.app import app
 from limner.engine.core import Done, Encoded, Request, UInt8
 from limner.engine.engine import Engine
 from limner.errors import InvalidRequest, ModelUnusable

@@ -271,7 +271,7 @@ def test_a_second_service_on_the_same_port_says_so_in_a_sentence(service: Runnin
 
 def test_a_full_disk_is_a_sentence_and_ends_nothing_else(tmp_path: Path) -> None:
     with running(tmp_path, limit=400_000) as service:
-        reply = service.call(prompt="a busy market in comic style", width=2048, height=2048).json()
+        reply = service.call(prompt="a busy market in comic style", width=2048, height=2048, seed=2).json()
         assert reply["base_resp"]["status_code"] == 1024
         assert "The picture could not be kept: the disk" in reply["base_resp"]["status_msg"]
         assert len(service.picture(prompt="a fox", width=512, height=512)) < 400_000
@@ -395,7 +395,7 @@ def test_a_damaged_model_ends_the_command_with_a_sentence_and_1(
     path.write_bytes(data)
     try:
         DAMAGE[damage](path)
-        script = "from limner.cli import app; app(prog_name='limner')"
+        script = "from limner.cli.app import app; app(prog_name='limner')"
         done = subprocess.run(
             [sys.executable, "-c", script, *command],
             capture_output=True,

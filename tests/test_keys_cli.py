@@ -18,7 +18,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from limner import webhooks
-from limner.cli_keys import keys, usage
+from limner.cli.keys import keys, usage
 from limner.config import Settings
 from limner.errors import InvalidKey
 from limner.models.registry import Registry

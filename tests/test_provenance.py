@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from PIL import Image
 from typer.testing import CliRunner
 
-from limner import __version__, cli_provenance, imaging, provenance
+from limner import __version__, imaging, provenance
+from limner.cli import provenance as cli_provenance
 from limner.config import Settings
 from limner.engine.core import UInt8
 from limner.errors import EngineFailed, LimnerError, SettingsInvalid

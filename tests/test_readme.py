@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from limner.cli import app
+from limner.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-GROUPS = ("db", "keys", "models", "provenance", "train")
+GROUPS = ("db", "jobs", "keys", "models", "provenance", "train")
 PAGES = sorted(
     page
     for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "examples/*.md", "src/limner/**/*.md")
@@ -148,7 +148,7 @@ def commands(text: str) -> tuple[set[str], set[str], set[str]]:
     called = [
         found
         for line in lines
-        for found in re.findall(rf"(?:^|[/ ])limner ((?:{'|'.join(GROUPS)}) [a-z-]+|[a-z]+)\b(.*)", line.strip())
+        for found in re.findall(rf"(?:^|[/ ])limner ((?:{'|'.join(GROUPS)}) [a-z][a-z-]*|[a-z]+)\b(.*)", line.strip())
     ]
     return (
         made,
@@ -174,7 +174,7 @@ def test_every_command_that_a_page_names_is_there(page: Path) -> None:
         commands_of = known[f"limner {group}"].commands
         known |= {f"limner {group} {name}": command for name, command in commands_of.items()}
     taken = {
-        f"{name} {opt}" for name, command in known.items() for parameter in command.params for opt in parameter.opts
+        f"{name} {opt}" for name, command in known.items() for one in command.params for opt in (*one.opts, "--help")
     }
     assert called <= set(known)
     passed_on = tuple(

@@ -90,7 +90,7 @@ def again_and_again(*model):
     while True:
         load(*model)
 limner.pipelines.families.load = again_and_again
-from limner.cli import app
+from limner.cli.app import app
 app(prog_name="limner")
 """
 """The command line, where a model is being loaded for as long as one likes."""
