@@ -118,7 +118,6 @@ class Service:
         shop = Workshop(settings, backend, database, blobs, self.models, self.policy, Signer.load(settings))
         self.runner = Runner(shop)
         self.intake = Intake(shop, self.tenants, self.runner)
-        self._shop = shop
         self._looking: Counter[str] = Counter()  # references that are looked at for themselves, by tenant
         self._end: asyncio.Task[None] | None = None
 
@@ -308,7 +307,7 @@ class Service:
         try:
             pixels = await references.read(source, self.settings, long_side=long_side)
             check = self.policy.check_reference(pixels)
-            await self._shop.inspect(check, "reference", tenant=caller.tenant, job="", prompt="")
+            await self.intake.shop.inspect(check, "reference", tenant=caller.tenant, job="", prompt="")
             return pixels
         finally:
             self._looking -= Counter({caller.tenant: 1})  # forgets who has none left

@@ -65,11 +65,15 @@ def answers() -> Iterator[None]:
             raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from None
 
 
+State = Annotated[str | None, typer.Option(help=f"One or more of {', '.join(STATES)}, with commas.")]
+Limit = Annotated[int, typer.Option(min=1, help="Most jobs.")]
+
+
 @jobs.callback(invoke_without_command=True)
 def _alone(
     context: typer.Context,
-    state: Annotated[str | None, typer.Option(help=f"One or more of {', '.join(STATES)}, with commas.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most jobs.")] = 20,
+    state: State = None,
+    limit: Limit = 20,
     as_json: AsJson = False,
     server: Server = HERE,
     key: Key = None,
@@ -80,8 +84,8 @@ def _alone(
 
 @jobs.command(name="list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help=f"One or more of {', '.join(STATES)}, with commas.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most jobs.")] = 20,
+    state: State = None,
+    limit: Limit = 20,
     as_json: AsJson = False,
     server: Server = HERE,
     key: Key = None,
